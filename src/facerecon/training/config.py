@@ -1,0 +1,131 @@
+"""The configuration of a training run, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from facerecon.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["TrainConfig"]
+
+_CHOICES = {
+    "loss": ("weighted_l1", "weighted_l2", "ssim"),
+    "schedule": ("cosine", "trapezoid"),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        network: ``fast`` or ``paper``.
+        steps: Optimiser steps in all.
+        batch: Samples a step.
+        learning_rate: Peak of the schedule.
+        schedule: ``cosine`` to 0, or ``trapezoid``: constant, then linear to 0.
+        warmup: Steps of linear rise at the start.
+        decay: Share of the steps that a trapezoid falls over, (0, 1].
+        weight_decay: AdamW's.
+        clip: Largest gradient norm.
+        loss: ``weighted_l1``, ``weighted_l2`` (PRNet's) or ``ssim`` (the paper's).
+        landmark_loss: Weight of the L1 distance of the 68 bilinearly sampled landmarks.
+        depth_weight: Weight of z beside x and y in the L1 and L2 losses.
+        ema: Decay of the averaged weights; 0 for none.
+        balance: How far samples are balanced over |yaw|, 0 (as they come) to 1 (evenly).
+        margin: Side of the crop as a multiple of the larger side of the 68 points' box.
+        turn: Largest in-plane rotation, degrees.
+        zoom: The crop's side is multiplied by up to 1 + zoom or divided by it.
+        shift: Largest shift of the crop, as a share of its side.
+        pack_size: Side of the packed photos, pixels.
+        bfloat16: Autocast the network to bfloat16.
+        compile: torch.compile the network (needs a C++ compiler on the CPU).
+        seed: Of initialisation, sampling and augmentation.
+        validate_every: Steps between validations.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    network: str = "fast"
+    steps: int = 6000
+    batch: int = 48
+    learning_rate: float = 1.5e-3
+    schedule: str = "cosine"
+    warmup: int = 200
+    decay: float = 0.3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    loss: str = "weighted_l1"
+    landmark_loss: float = 1.0
+    depth_weight: float = 0.5
+    ema: float = 0.998
+    balance: float = 0.5
+    margin: float = 1.41421356
+    turn: float = 60.0
+    zoom: float = 0.2
+    shift: float = 0.07
+    pack_size: int = 224
+    bfloat16: bool = True
+    compile: bool = False
+    seed: int = 0
+    validate_every: int = 1000
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), field.default
+            number = isinstance(default, float) and isinstance(value, int)
+            if type(value) is not type(default) and not (number and not isinstance(value, bool)):
+                wanted = type(default).__name__
+                raise ConfigError(f"{field.name} is {value!r}; {wanted} is needed")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; one of {known} is needed")
+        if min(self.steps, self.batch, self.validate_every, self.checkpoint_every) < 1:
+            raise ConfigError("steps, batch, validate_every and checkpoint_every must be 1 or more")
+        if not 0 < self.decay <= 1 or not 0 <= self.ema < 1 or not 0 <= self.balance <= 1:
+            raise ConfigError("decay must be in (0, 1], ema in [0, 1), balance in [0, 1]")
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> TrainConfig:
+        """Read a file, or a shipped configuration by its name, such as ``fast``.
+
+        Raises:
+            ConfigError: The file is missing or no TOML, or a key is unknown or has a wrong value.
+        """
+        source = Path(path)
+        if not source.exists() and source.suffix == "":
+            shipped = resources.files("facerecon") / "training" / "configs" / f"{path}.toml"
+            text = shipped.read_text() if shipped.is_file() else None
+        else:
+            text = source.read_text() if source.is_file() else None
+        if text is None:
+            raise ConfigError(f"no configuration {path}: give a TOML file, or 'fast' or 'paper'")
+        try:
+            values: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is no TOML: {error}") from error
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := set(values) - known:
+            raise ConfigError(f"{path}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
+        return cls(**values)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, 0 <= step < steps."""
+        import math
+
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        if self.schedule == "cosine":
+            fall = (1 + math.cos(math.pi * step / self.steps)) / 2
+        else:
+            fall = min(1.0, (1 - step / self.steps) / self.decay)
+        return self.learning_rate * rise * fall
