@@ -102,6 +102,10 @@ def build(path: Path) -> UVLayout:
             if cv2.pointPolygonTest(hull, (float(point[0]), float(point[1])), True) > -widen:
                 regions[i] = 2
     regions = np.maximum(regions, regions[mirror])
+    # mean motion over all expressions at full strength, centimetres; half weight at 0.25 mm
+    motion = np.linalg.norm(model["expression"][:, index].astype(np.float64), axis=2).mean(0)
+    motion = (motion + motion[mirror]) / 2
+    rigidity = 1 / (1 + (motion / 0.025) ** 2)
     return UVLayout(
         name="ict",
         uv=uv.astype(np.float32),
@@ -111,12 +115,13 @@ def build(path: Path) -> UVLayout:
         landmark_weights=landmark_weights.astype(np.float32),
         regions=regions,
         canonical=canonical.astype(np.float32),
+        rigidity=rigidity.astype(np.float32),
         source_index=index.astype(np.int32),
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     default = Path(__file__).parents[1] / "src/facerecon/assets/layout_ict.safetensors"
     parser.add_argument("output", type=Path, nargs="?", default=default)

@@ -122,7 +122,9 @@ class NetworkConfig:
         """
         known = {"paper": cls.paper, "fast": cls.fast}
         if name not in known:
-            raise ConfigError(f"no network is called {name!r}; there are {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"no network is called {name!r}; there are {', '.join(sorted(known))}"
+            )
         return known[name]()
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,8 +143,8 @@ class NetworkConfig:
         unknown, missing = set(values) - set(fields), required - set(values)
         if unknown or missing:
             raise ConfigError(
-                f"network configuration: unknown keys {sorted(unknown)}, missing {sorted(missing)}; "
-                f"known are {sorted(fields)}"
+                f"network configuration: unknown keys {sorted(unknown)}, "
+                f"missing {sorted(missing)}; known are {sorted(fields)}"
             )
         try:
             return cls(**{key: _frozen(value) for key, value in values.items()})

@@ -53,6 +53,8 @@ class TrainConfig:
         seed: Of initialisation, sampling and augmentation.
         validate_every: Steps between validations.
         checkpoint_every: Steps between checkpoints.
+        trained_on: What the data are; goes into the weights' config.json.
+        license: The weights' terms; likewise.
     """
 
     network: str = "fast"
@@ -79,6 +81,8 @@ class TrainConfig:
     seed: int = 0
     validate_every: int = 1000
     checkpoint_every: int = 250
+    trained_on: str = ""
+    license: str = ""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

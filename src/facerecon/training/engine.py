@@ -39,6 +39,17 @@ from facerecon.training.losses import ssim_loss, weighted_l1, weighted_l2
 from facerecon.training.targets import CropDraw, TargetMaker
 from facerecon.uv import UVCodec, UVLayout
 
+_CHANGEABLE = {
+    "batch",
+    "checkpoint_every",
+    "compile",
+    "decay",
+    "license",
+    "steps",
+    "trained_on",
+} | {"validate_every"}
+"""What may change when a run goes on: its length and how it is reported."""
+
 _Draw = TypeVar("_Draw", CropDraw, PhotoDraw)
 
 __all__ = ["YAW_BINS", "Trainer", "train"]
@@ -154,13 +165,19 @@ class Trainer:
             self._save()
             raise
         weights = self.output / "weights"
-        self.checkpoint().save(weights)
+        self.checkpoint().save(weights, torch.float16)
         return weights
 
     def checkpoint(self) -> Checkpoint:
         """The averaged network as it is now."""
         network = self.average.module if self.config.ema else self.network
-        return Checkpoint(network.eval(), self.layout, self.config.margin)
+        config = self.config
+        info = {
+            "trained_on": config.trained_on,
+            "license": config.license,
+            "samples_seen": self.step * config.batch,
+        }
+        return Checkpoint(network.eval(), self.layout, config.margin, info)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels, target maps and target landmarks of a step."""
@@ -169,7 +186,9 @@ class Trainer:
         size = self.network.config.input_size
         picks = torch.multinomial(self.chance, config.batch, True, generator=generator)
         rows = self.rows[picks]
-        crop = _to(draw_crops(config.batch, config.turn, config.zoom, config.shift, generator), device)
+        crop = _to(
+            draw_crops(config.batch, config.turn, config.zoom, config.shift, generator), device
+        )
         photo = _to(draw_photos(config.batch, size, generator), device)
         squares = torch.from_numpy(self.photos.pixels[rows.numpy()]).to(device)
         theta, maps, landmarks = self.targets(rows.to(device), crop)
@@ -238,10 +257,9 @@ class Trainer:
             return
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         mine, theirs = dataclasses.asdict(self.config), json.loads(metadata["config"])
-        free = {"steps", "decay", "validate_every", "checkpoint_every", "compile", "batch"}
-        changed = {k for k in mine if k not in free and mine[k] != theirs.get(k)}
+        changed = {k for k in mine if k not in _CHANGEABLE and mine[k] != theirs.get(k)}
         if changed:
             raise ConfigError(
                 f"{path} is a run with other values of {sorted(changed)}: "
@@ -262,9 +280,9 @@ class Trainer:
         self.step = int(metadata["step"])
 
 
-def balanced(yaw: np.ndarray[tuple[int], np.dtype[np.float32]], power: float) -> np.ndarray[
-    tuple[int], np.dtype[np.float64]
-]:
+def balanced(
+    yaw: np.ndarray[tuple[int], np.dtype[np.float32]], power: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Chances of samples: (1 / how many share the 10-degree bin of |yaw|) ** power."""
     bins = np.minimum(np.abs(yaw) // 10, 8).astype(int)
     return 1.0 / np.bincount(bins)[bins] ** power

@@ -9,7 +9,7 @@ The ring is there so that a bilinear sample at the chart's edge reads only meani
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from scipy import sparse
 from facerecon.errors import LayoutError
 from facerecon.uv.layout import REGION_WEIGHTS, UVLayout
 
-__all__ = ["RING_TEXELS", "UVCodec"]
+__all__ = ["RING_TEXELS", "UVCodec", "codec_for", "sample_map"]
 
 RING_TEXELS = 2
 """Width of the extrapolated ring round the chart, texels."""
@@ -140,9 +140,7 @@ class UVCodec:
         number[flat] = np.arange(flat.sum())
         grid = number.reshape(self.size, self.size)
         a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]
-        faces = np.concatenate(
-            [np.stack(t, -1).reshape(-1, 3) for t in ((a, d, b), (b, d, c))]
-        )
+        faces = np.concatenate([np.stack(t, -1).reshape(-1, 3) for t in ((a, d, b), (b, d, c))])
         kept: NDArray[np.int32] = faces[(faces >= 0).all(1)].astype(np.int32)
         return kept
 
@@ -151,6 +149,20 @@ class UVCodec:
         """(n, 2) uv of the chart's texels, in reading order."""
         row, column = np.nonzero(self.chart)
         return (np.stack([column, row], 1) + 0.5) / self.size
+
+
+@lru_cache(maxsize=8)
+def codec_for(layout: UVLayout, size: int) -> UVCodec:
+    """The codec of a layout at a size; the last few are kept, since their matrices are costly."""
+    return UVCodec(layout, size)
+
+
+def sample_map(position_map: ArrayLike, uv: ArrayLike) -> NDArray[np.float64]:
+    """A map (size, size, c) sampled bilinearly at uv (n, 2), giving (n, c)."""
+    values = np.asarray(position_map, dtype=np.float64)
+    size = values.shape[0]
+    sampled: NDArray[np.float64] = _bilinear(uv, size) @ values.reshape(size**2, -1)
+    return sampled
 
 
 def _rasterise(
@@ -232,8 +244,6 @@ def _bilinear(uv: ArrayLike, size: int) -> sparse.csr_array:
         [y * size + x, y * size + x + 1, (y + 1) * size + x, (y + 1) * size + x + 1], 1
     )
     values = np.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], 1)
-    matrix = sparse.csr_array(
-        (values.ravel(), (rows, columns.ravel())), shape=(len(xy), size**2)
-    )
+    matrix = sparse.csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(xy), size**2))
     matrix.eliminate_zeros()
     return matrix

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from facerecon.errors import LayoutError
 
 __all__ = ["ICT_LAYOUT_SHA256", "REGION_WEIGHTS", "UVLayout"]
 
-ICT_LAYOUT_SHA256 = "540431cb9f2a161d49cfa84a435b0094360c4f8b90b8194ebc9f71783208dc7d"
-"""Digest of the packaged ICT layout, see :attr:`UVLayout.digest`; tools/build_layout.py prints it."""
+ICT_LAYOUT_SHA256 = "3d5cbfd1baa3eaad800c195926a59acb7161aa20e47f2f20e3a0c08fab193ceb"
+"""Digest of the packaged ICT layout, printed by tools/build_layout.py."""
 
 REGION_WEIGHTS = (0.0, 3.0, 4.0)
 """Loss weight of region 0 (outside), 1 (face) and 2 (eyes, nose, mouth); landmarks weigh 16."""
@@ -40,6 +40,7 @@ _FIELDS = {
     "landmark_weights": (np.float32, 3),
     "regions": (np.uint8, 0),
     "canonical": (np.float32, 3),
+    "rigidity": (np.float32, 0),
     "source_index": (np.int32, 0),
 }
 
@@ -57,6 +58,7 @@ class UVLayout:
         landmark_weights: (68, 3) barycentric weights in it.
         regions: (v,) 1 for face, 2 for eyes, nose and mouth.
         canonical: (v, 3) mean face, centimetres, canonical face axes.
+        rigidity: (v,) in (0, 1], near 0 where expressions move the face: weights of pose fits.
         source_index: (v,) index of each vertex in the face model that the layout was cut from.
     """
 
@@ -68,6 +70,7 @@ class UVLayout:
     landmark_weights: NDArray[np.float32]
     regions: NDArray[np.uint8]
     canonical: NDArray[np.float32]
+    rigidity: NDArray[np.float32]
     source_index: NDArray[np.int32] = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class UVLayout:
             if array.dtype != dtype or array.shape[1:] != ((columns,) if columns else ()):
                 raise LayoutError(f"layout {self.name!r}: {key} is {array.dtype}{array.shape}")
             array.setflags(write=False)
-        for key in ("regions", "canonical", "source_index"):
+        for key in ("regions", "canonical", "rigidity", "source_index"):
             if len(getattr(self, key)) != count:
                 raise LayoutError(f"layout {self.name!r}: {key} does not have {count} rows")
         for key in ("triangles", "mirror", "landmark_vertices"):
@@ -90,6 +93,7 @@ class UVLayout:
             raise LayoutError(f"layout {self.name!r}: uv must lie in [0, 1]")
 
     @classmethod
+    @lru_cache(maxsize=1)
     def ict(cls) -> UVLayout:
         """The packaged layout of the ICT face model, after checking its digest."""
         file = resources.files("facerecon") / "assets" / "layout_ict.safetensors"
@@ -140,6 +144,7 @@ class UVLayout:
             landmark_weights=np.tile(np.float32([1, 0, 0]), (68, 1)),
             regions=regions,
             canonical=canonical.astype(np.float32),
+            rigidity=np.ones(len(texels), np.float32),
             source_index=texels.astype(np.int32),
         )
 
@@ -172,7 +177,8 @@ class UVLayout:
         """SHA-256 over names, shapes and bytes of all arrays: the layout's identity."""
         digest = hashlib.sha256()
         for key, (dtype, _) in _FIELDS.items():
-            array = np.ascontiguousarray(getattr(self, key)).astype(np.dtype(dtype).newbyteorder("<"))
+            little_endian = np.dtype(dtype).newbyteorder("<")
+            array = np.ascontiguousarray(getattr(self, key)).astype(little_endian)
             digest.update(f"{key}{array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()

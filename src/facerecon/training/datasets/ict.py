@@ -124,7 +124,9 @@ def read_photos(folder: str | Path, paths: ArrayLike) -> Iterator[tuple[int, NDA
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"cannot read {archive}: {error}") from error
     if row:
-        raise DataError(f"{len(row)} photos are in no archive of {folder}, such as {next(iter(row))}")
+        raise DataError(
+            f"{len(row)} photos are in no archive of {folder}, such as {next(iter(row))}"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,248 @@
+"""The command ``facerecon``: run, info, train, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import facerecon
+from facerecon.decode.mesh import MESH_SUFFIXES
+from facerecon.drawing import draw_faces, write_png
+from facerecon.errors import FacereconError
+from facerecon.image import read_image
+from facerecon.reconstructor import Face, FaceReconstructor
+
+__all__ = ["main"]
+
+_PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_FOUND, _ERROR, _NOBODY = 0, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        The exit code: 0 a face was found in every picture (or the command did its work), 1 a
+        test of ours is not met, 2 an error, 3 a picture without a face.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except FacereconError as error:
+        print(f"facerecon: {error}", file=sys.stderr)
+        return _ERROR
+    except KeyboardInterrupt:
+        print("facerecon: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon", description="A 3D face from one photo, offline."
+    )
+    parser.add_argument("--version", action="version", version=facerecon.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="photos to overlay, mesh and numbers",
+        description="Per photo: NAME_overlay.png, the mesh of the largest face, NAME.json. Exit "
+        "code 0: a face in every photo; 3: a photo without a face; 2: an error.",
+    )
+    run.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders or globs")
+    run.add_argument("-o", "--output", type=Path, required=True, help="folder, made when missing")
+    run.add_argument("--format", choices=[s[1:] for s in MESH_SUFFIXES], default="obj")
+    run.add_argument("--topology", choices=["model", "grid"], default="model")
+    run.add_argument("--json", action="store_true", help="also print the results, a line a photo")
+    _add_model_options(run)
+    run.set_defaults(run=_run)
+
+    info = commands.add_parser("info", help="versions, device, weights and their licence")
+    _add_model_options(info)
+    info.set_defaults(run=_info)
+
+    train = commands.add_parser("train", help="train a network")
+    train.add_argument("config", help="a TOML file, or the name of a shipped one: fast, paper")
+    train.add_argument("--data", type=Path, required=True, help="labels.npz, photos, ict_face.npz")
+    train.add_argument("--cache", type=Path, required=True, help="folder of the packed photos")
+    train.add_argument("-o", "--output", type=Path, required=True)
+    train.add_argument("--device", default="cpu")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure on a data set")
+    protocols = evaluate.add_subparsers(required=True, metavar="PROTOCOL")
+    aflw2000 = protocols.add_parser("aflw2000", help="AFLW2000-3D: 68-point NME by yaw")
+    aflw2000.add_argument("path", type=Path, help="folder of .jpg and .mat")
+    aflw2000.add_argument(
+        "--predictions", metavar="SUFFIX", help="also measure NAME<SUFFIX> text files, (68, 3)"
+    )
+    aflw2000.add_argument("--predictions-z", choices=["into", "towards"], default="into")
+    aflw2000.add_argument("--origin", choices=["published", "corrected"], default="published")
+    aflw2000.add_argument("--detected", action="store_true", help="boxes from the detector")
+    aflw2000.add_argument("--json", action="store_true")
+    _add_model_options(aflw2000)
+    aflw2000.set_defaults(run=_evaluate_aflw2000)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", help="folder or Hub repository; the packaged ones by default")
+    parser.add_argument("--device", help="cpu, cuda, mps; cuda by default where torch has it")
+    parser.add_argument("--detector", metavar="YUNET_ONNX", help="use YuNet from this file")
+
+
+def _reconstructor(options: argparse.Namespace) -> FaceReconstructor:
+    detector = facerecon.YuNet(options.detector) if options.detector else None
+    return FaceReconstructor.from_pretrained(
+        options.weights, device=options.device, detector=detector
+    )
+
+
+def _photos(patterns: Sequence[str]) -> list[Path]:
+    """Files, the pictures of folders, and what globs match, in order and once each."""
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = [p for p in path.iterdir() if p.suffix.lower() in _PHOTO_SUFFIXES]
+            found += sorted(inside)
+        elif path.exists() or not glob.has_magic(pattern):
+            found.append(path)
+        else:
+            found += sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return list(dict.fromkeys(found))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    photos = _photos(options.photos)
+    if not photos:
+        print(f"facerecon: no pictures at {', '.join(options.photos)}", file=sys.stderr)
+        return _ERROR
+    output: Path = options.output
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"facerecon: cannot make the folder {output}: {error}", file=sys.stderr)
+        return _ERROR
+    reconstructor = _reconstructor(options)
+    code = _FOUND
+    names = _unique_names(photos)
+    for path in tqdm(photos, desc="faces", unit="photo", disable=len(photos) < 2):
+        try:
+            photo = read_image(path)
+            faces = reconstructor.reconstruct_all(photo)
+            result = {"photo": str(path), "faces": [_describe(face) for face in faces]}
+            if faces:
+                stem = output / names[path]
+                mesh = faces[0].mesh(options.topology)
+                mesh.export(stem.with_name(f"{stem.name}.{options.format}"))
+                write_png(draw_faces(photo, faces), stem.with_name(f"{stem.name}_overlay.png"))
+                _write_json(result, stem.with_name(f"{stem.name}.json"))
+            else:
+                tqdm.write(f"facerecon: no face was found in {path}", file=sys.stderr)
+                code = max(code, _NOBODY) if code != _ERROR else code
+        except FacereconError as error:
+            tqdm.write(f"facerecon: {path}: {error}", file=sys.stderr)
+            result, code = {"photo": str(path), "error": str(error)}, _ERROR
+        if options.json:
+            print(json.dumps(result))
+    return code
+
+
+def _unique_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """A name per photo for its results; a number where two photos share one."""
+    names: dict[Path, str] = {}
+    for path in photos:
+        name, number = path.stem, 2
+        while name in names.values():
+            name, number = f"{path.stem}_{number}", number + 1
+        names[path] = name
+    return names
+
+
+def _describe(face: Face) -> dict[str, Any]:
+    """What the JSON says of a face: photo pixels and degrees."""
+    pose = face.pose
+    return {
+        "box": np.round(face.box, 3).tolist(),
+        "score": round(face.score, 4),
+        "landmarks": np.round(face.landmarks, 3).tolist(),
+        "pose": {
+            "yaw": round(pose.yaw, 3),
+            "pitch": round(pose.pitch, 3),
+            "roll": round(pose.roll, 3),
+            "quaternion_wxyz": np.round(pose.quaternion, 6).tolist(),
+            "rotation": np.round(pose.rotation, 6).tolist(),
+            "scale": round(pose.scale, 5),
+            "translation": np.round(pose.translation, 3).tolist(),
+        },
+    }
+
+
+def _write_json(value: dict[str, Any], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as partial:
+        unfinished = Path(partial) / path.name
+        unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+
+def _info(options: argparse.Namespace) -> int:
+    reconstructor = _reconstructor(options)
+    checkpoint = reconstructor.checkpoint
+    network = checkpoint.network
+    packages = ("torch", "numpy", "opencv-python", "scipy", "safetensors", "trimesh")
+    print(f"facerecon      {facerecon.__version__}")
+    print(f"python         {platform.python_version()} on {platform.platform()}")
+    for package in packages:
+        try:
+            print(f"{package:14} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:  # such as opencv-python-headless instead
+            print(f"{package:14} not installed under this name")
+    print(f"device         {reconstructor.device}")
+    count = sum(p.numel() for p in network.parameters())
+    size, side = network.config.input_size, network.config.map_size
+    print(f"weights        {options.weights or 'packaged'}: {network.config.name}")
+    print(f"network        {count / 1e6:.2f} M parameters, {size} x {size} to {side} x {side}")
+    print(f"layout         {checkpoint.layout.name} {checkpoint.layout.digest[:12]}")
+    print(f"detector       {type(reconstructor.detector).__name__}")
+    for key, value in checkpoint.info.items():
+        print(f"{key.replace('_', ' '):14} {value}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from facerecon.training import TrainConfig, train
+
+    config = TrainConfig.from_toml(options.config)
+    weights = train(config, options.data, options.cache, options.output, options.device)
+    print(weights)
+    return 0
+
+
+def _evaluate_aflw2000(options: argparse.Namespace) -> int:
+    from facerecon.evaluation import evaluate_aflw2000
+
+    report = evaluate_aflw2000(
+        _reconstructor(options),
+        options.path,
+        predictions=options.predictions,
+        predictions_z=options.predictions_z,
+        detected=options.detected,
+        origin=options.origin,
+    )
+    print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0

@@ -1,0 +1,61 @@
+"""What a detector is.
+
+Convention:
+    A detection's box is x0, y0, x1, y1 in photo pixels, the tight box round the face's 68
+    landmarks: from the eyebrows to the chin, from one jaw line to the other. Each detector
+    converts its own kind of box to this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Detection", "Detector", "overlap", "suppress"]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face.
+
+    Attributes:
+        box: (4,) x0, y0, x1, y1 round the 68 landmarks, photo pixels.
+        score: Confidence, 0 to 1; scales differ between detectors.
+    """
+
+    box: NDArray[np.float64]
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Area of the box, square pixels."""
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+
+class Detector(Protocol):
+    """Finds faces."""
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+        """Faces in an RGB photo (h, w, 3), largest first; [] when there is none."""
+
+
+def overlap(box: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of a box (4,) with boxes (n, 4), giving (n,)."""
+    a, b = np.asarray(box, np.float64), np.asarray(others, np.float64).reshape(-1, 4)
+    low, high = np.maximum(a[:2], b[:, :2]), np.minimum(a[2:], b[:, 2:])
+    shared = (high - low).clip(0).prod(1)
+    union = (a[2:] - a[:2]).prod() + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    return shared / np.maximum(union, 1e-12)
+
+
+def suppress(detections: Sequence[Detection], threshold: float = 0.3) -> list[Detection]:
+    """Keep the best of overlapping detections (IoU above ``threshold``); largest first."""
+    kept: list[Detection] = []
+    for candidate in sorted(detections, key=lambda d: -d.score):
+        if not kept or overlap(candidate.box, [k.box for k in kept]).max() <= threshold:
+            kept.append(candidate)
+    return sorted(kept, key=lambda d: -d.area)
