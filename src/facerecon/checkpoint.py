@@ -241,7 +241,7 @@ def _from_hub(
         folder = huggingface_hub.snapshot_download(
             repo,
             revision=revision,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
             token=token,
             local_files_only=local_files_only,
             allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, LAYOUT_NAME],

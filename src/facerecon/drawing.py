@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facerecon.decode import visible_vertices
 from facerecon.errors import ExportError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def draw_face(
         image: (h, w, 3) RGB.
         face: The face, in that photo's pixels.
         points: The 68 landmarks and the lines between them.
-        wireframe: Every other edge of the mesh that the camera sees.
+        wireframe: Lines of the mesh's grid that the camera sees.
         axes: From the nose bridge: x to the person's left in red, y up in green, z out of the
             face in blue.
 
@@ -62,26 +61,24 @@ def draw_face(
     size = float(np.sqrt((face.box[2:] - face.box[:2]).prod()))
     width = max(1, round(size / 220))
     if wireframe:
-        canvas = _wireframe(canvas, face)
+        canvas = _wireframe(canvas, face, size)
     if points:
         landmarks = face.landmarks[:, :2]
         for start, stop, closed in _LINES:
             line = [_fixed(landmarks[start:stop])]
             cv2.polylines(canvas, line, closed, _LINE, width, cv2.LINE_AA, _SHIFT)
         for point in landmarks:
-            centre = _fixed(point)
+            middle = _fixed(point).tolist()
             radius = int(max(1.2, size / 130) * 2**_SHIFT)
-            cv2.circle(canvas, centre.tolist(), radius, _POINT, -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, middle, radius, _POINT, -1, cv2.LINE_AA, _SHIFT)
     if axes:
         origin = face.landmarks[27]
         columns = face.pose.rotation @ np.diag([1.0, -1.0, -1.0])
         order = np.argsort(-columns[2])  # the axis nearest to the viewer is drawn last
         for k in order:
             tip = origin + columns[:, k] * size * 0.45
-            start, end = _fixed(origin[:2]), _fixed(tip[:2])
-            cv2.line(
-                canvas, start.tolist(), end.tolist(), _AXES[k], 2 * width + 1, cv2.LINE_AA, _SHIFT
-            )
+            ends = _fixed(np.stack([origin[:2], tip[:2]])).tolist()
+            cv2.line(canvas, ends[0], ends[1], _AXES[k], width + 1, cv2.LINE_AA, _SHIFT)
     return canvas
 
 
@@ -110,15 +107,18 @@ def write_png(image: NDArray[np.uint8], path: str | os.PathLike[str]) -> None:
         raise ExportError(f"cannot write {target}: {error}") from error
 
 
-def _wireframe(canvas: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
-    triangles = face.layout.triangles
-    seen = visible_vertices(face.vertices, triangles)
-    edges = np.sort(np.concatenate([triangles[:, :2], triangles[:, 1:]]), axis=1)
-    edges = np.unique(edges[seen[edges].all(1)], axis=0)[::2]
-    lines = _fixed(face.vertices[:, :2][edges])
+def _wireframe(canvas: NDArray[np.uint8], face: Face, size: float) -> NDArray[np.uint8]:
+    """Lines of constant u and v, as close together as the face's size in the photo allows."""
+    mesh = face.mesh("grid", grid_size=int(np.clip(size / 7, 18, 44)))
+    triangles = mesh.triangles
+    sides = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [0, 2]]]), axis=1)
+    step = np.abs(mesh.uv[sides[:, 0]] - mesh.uv[sides[:, 1]])
+    straight = sides[step.min(1) < 1e-9]  # the diagonals are left out
+    edges = np.unique(straight[mesh.visible[straight].all(1)], axis=0)
     layer = canvas.copy()
+    lines = _fixed(mesh.vertices[:, :2][edges])
     cv2.polylines(layer, list(lines), False, _WIRE, 1, cv2.LINE_AA, _SHIFT)
-    mixed = cv2.addWeighted(layer, 0.45, canvas, 0.55, 0)
+    mixed = cv2.addWeighted(layer, 0.55, canvas, 0.45, 0)
     return np.asarray(mixed, dtype=np.uint8)
 
 

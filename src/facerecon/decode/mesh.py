@@ -143,5 +143,5 @@ class FaceMesh:
         )
 
 
-def _as_bytes(content: str | bytes) -> bytes:
+def _as_bytes(content: Any) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)

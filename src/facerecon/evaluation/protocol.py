@@ -120,7 +120,8 @@ def evaluate_aflw2000(
         predictions: Suffix of text files ``NAME<suffix>`` with (68, 3) points of another tool.
         predictions_z: Whether their z points into the scene or, as PRNet's, towards the viewer.
         detected: Take boxes from the detector; the ground truth's by default. A detected face
-            counts when it is the right one (IoU with the true box of 0.3 or more), a failure otherwise.
+            counts when it is the right one (IoU with the true box of 0.3 or more), and is a
+            failure otherwise.
         origin: See :func:`read_aflw2000`.
 
     Raises:
@@ -184,6 +185,6 @@ def _read_points(path: Path) -> NDArray[np.float64]:
         points = np.loadtxt(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the prediction {path}: {error}") from error
-    if points.shape not in ((68, 2), (68, 3)):
+    if points.shape != (68, 3):
         raise DataError(f"{path} holds {points.shape} numbers, (68, 3) is needed")
-    return points if points.shape[1] == 3 else np.column_stack([points, np.zeros(68)])
+    return points

@@ -120,7 +120,7 @@ class Trainer:
         self.output, self.device, self.step = output, device, 0
         torch.manual_seed(config.seed)  # the network's initialisation
         network = FaceNetwork(NetworkConfig.named(config.network))
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
@@ -170,7 +170,8 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The averaged network as it is now."""
-        network = self.average.module if self.config.ema else self.network
+        average: FaceNetwork = self.average.module  # type: ignore[assignment]
+        network = average if self.config.ema else self.network
         config = self.config
         info = {
             "trained_on": config.trained_on,
@@ -303,5 +304,5 @@ def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 def _to(draw: _Draw, device: torch.device) -> _Draw:
     """A dataclass of tensors on another device."""
     values = {f.name: getattr(draw, f.name) for f in dataclasses.fields(draw)}
-    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
-    return type(draw)(**moved)
+    moved = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+    return dataclasses.replace(draw, **moved)

@@ -214,7 +214,7 @@ def _extrapolation(valid: NDArray[np.bool_]) -> tuple[sparse.csr_array, NDArray[
     near = np.stack([shifted(i, j) for i, j in directions])
     far = near & np.stack([shifted(2 * i, 2 * j) for i, j in directions])
     new = ~valid & near.any(0)
-    linear = far.any(0)
+    linear = np.asarray(far.any(0))
     use = np.where(linear, far, near)
     share = 1.0 / use.sum(0).clip(1)
     keep = np.flatnonzero(valid)

@@ -141,7 +141,7 @@ class UVLayout:
             triangles=triangles,
             mirror=np.empty(0, np.int32),
             landmark_vertices=np.repeat(landmarks[:, None], 3, 1).astype(np.int32),
-            landmark_weights=np.tile(np.float32([1, 0, 0]), (68, 1)),
+            landmark_weights=np.tile(np.array([1, 0, 0], np.float32), (68, 1)),
             regions=regions,
             canonical=canonical.astype(np.float32),
             rigidity=np.ones(len(texels), np.float32),

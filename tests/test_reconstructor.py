@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import facerecon
+from facerecon import FaceReconstructor
+from facerecon.errors import BoxError, ConfigError, ImageError, NoFaceFound
+
+BOX = (177.0, 87.0, 272.0, 174.5)
+NOBODY = np.full((120, 160, 3), 90, np.uint8)
+
+
+def spread(points: np.ndarray, others: np.ndarray) -> float:
+    """Mean distance in percent of the example's box."""
+    return float(100 * np.linalg.norm(points - others, axis=-1).mean() / 91)
+
+
+def test_the_readmes_first_lines(
+    reconstructor: FaceReconstructor, photo_path: Path, tmp_path: Path
+) -> None:
+    points = reconstructor.landmarks(photo_path)
+    assert points.shape == (68, 3)
+    # the astronaut looks almost straight into the camera and smiles
+    eyes = points[36:42].mean(0), points[42:48].mean(0)
+    assert 196 < eyes[0][0] < 213 and 236 < eyes[1][0] < 256
+    assert abs(eyes[0][1] - eyes[1][1]) < 6
+    assert 215 < points[30, 0] < 240 and 115 < points[30, 1] < 135
+    assert points[30, 2] < points[0, 2]  # the nose is nearer than the ear
+    pose = reconstructor.pose(photo_path)
+    assert abs(pose.yaw) < 10 and abs(pose.roll) < 10 and abs(pose.pitch) < 25
+    assert reconstructor.mesh(photo_path).export(tmp_path / "face.obj").exists()
+
+
+def test_one_pass_serves_all_results(face: facerecon.Face, reconstructor: FaceReconstructor) -> None:
+    assert face.position_map.shape == (64, 64, 3)
+    assert face.vertices.shape == (7168, 3)
+    assert face.score == 1
+    depth = face.depth_image()
+    assert depth.shape == face.photo.shape[:2]
+    x, y = np.rint(face.landmarks[30, :2]).astype(int)
+    assert depth[y, x] == pytest.approx(face.landmarks[30, 2], abs=4)
+    assert np.isnan(depth[0, 0])
+    np.testing.assert_allclose(face.box[:2], face.landmarks[:, :2].min(0))
+
+
+def test_input_kinds_agree(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    expected = reconstructor.landmarks(photo, BOX)
+    bgr = reconstructor.landmarks(photo[..., ::-1], BOX, bgr=True)
+    tensor = reconstructor.landmarks(torch.from_numpy(photo).permute(2, 0, 1), BOX)
+    np.testing.assert_array_equal(bgr, expected)
+    np.testing.assert_array_equal(tensor, expected)
+
+
+def test_answers_follow_the_picture(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    expected = reconstructor.landmarks(photo, BOX)
+    padded = np.pad(photo, ((30, 0), (50, 0), (0, 0)), mode="edge")
+    moved = reconstructor.landmarks(padded, np.add(BOX, [50, 30, 50, 30]))
+    np.testing.assert_allclose(moved, expected + [50, 30, 0], atol=1e-3)
+    double = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    larger = reconstructor.landmarks(double, np.array(BOX) * 2 + 0.5)
+    assert spread(larger, expected * 2 + [0.5, 0.5, 0]) < 2 * 1.0
+
+
+def test_a_mirrored_photo_gives_the_mirrored_face(
+    reconstructor: FaceReconstructor, photo: np.ndarray
+) -> None:
+    x0, y0, x1, y1 = BOX
+    there = reconstructor.reconstruct(photo, BOX)
+    back = reconstructor.reconstruct(photo[:, ::-1], (511 - x1, y0, 511 - x0, y1))
+    expected = there.layout.mirrored(there.vertices) + [511.0, 0, 0]
+    assert spread(back.vertices, expected) < 3
+    assert back.pose.yaw == pytest.approx(-there.pose.yaw, abs=4)
+    assert back.pose.roll == pytest.approx(-there.pose.roll, abs=3)
+
+
+@pytest.mark.parametrize("angle", [-40, 40])
+def test_a_turned_photo_turns_the_roll(
+    reconstructor: FaceReconstructor, photo: np.ndarray, angle: float
+) -> None:
+    centre = (224.5, 130.0)
+    matrix = cv2.getRotationMatrix2D(centre, -angle, 1)  # OpenCV's angle is counter-clockwise
+    turned = cv2.warpAffine(photo, matrix, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    points = reconstructor.landmarks(photo, BOX)[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    box = (*points.min(0), *points.max(0))
+    upright, leaning = reconstructor.pose(photo, BOX), reconstructor.pose(turned, box)
+    assert leaning.roll - upright.roll == pytest.approx(angle, abs=5)
+    assert leaning.yaw == pytest.approx(upright.yaw, abs=6)
+
+
+def test_batches_equal_single_runs(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    boxes = [BOX, np.add(BOX, 3), np.add(BOX, [-4, -4, 4, 4])]
+    batch = reconstructor.reconstruct_batch([photo] * 3, boxes)
+    for face, box in zip(batch, boxes, strict=True):
+        assert face is not None
+        np.testing.assert_allclose(
+            face.landmarks, reconstructor.landmarks(photo, box), atol=1e-2
+        )
+    assert reconstructor.reconstruct_batch([]) == []
+
+
+def test_batch_with_detection_marks_the_empty_pictures(
+    reconstructor: FaceReconstructor, photo: np.ndarray
+) -> None:
+    first, second = reconstructor.reconstruct_batch([NOBODY, photo])
+    assert first is None
+    assert second is not None
+    assert spread(second.landmarks, reconstructor.landmarks(photo)) < 0.1
+
+
+def test_nobody(reconstructor: FaceReconstructor) -> None:
+    assert reconstructor.reconstruct_all(NOBODY) == []
+    for method in (reconstructor.landmarks, reconstructor.mesh, reconstructor.pose):
+        with pytest.raises(NoFaceFound, match="160 x 120"):
+            method(NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [((600, 600, 700, 700), "outside"), ((5, 5, 5, 5), "empty"), ((1, 2, 3), "four")],
+)
+def test_bad_boxes(
+    reconstructor: FaceReconstructor, photo: np.ndarray, box: tuple[int, ...], reason: str
+) -> None:
+    with pytest.raises(BoxError, match=reason):
+        reconstructor.reconstruct(photo, box)
+
+
+def test_bad_pictures(reconstructor: FaceReconstructor, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"empty\.jpg"):
+        reconstructor.landmarks(tmp_path / "empty.jpg")
+    with pytest.raises(ImageError, match="NaN"):
+        reconstructor.landmarks(np.full((50, 50, 3), np.nan), (0, 0, 20, 20))
+    with pytest.raises(NoFaceFound):
+        reconstructor.landmarks(np.zeros((1, 1, 3), np.uint8))
+
+
+def test_a_huge_picture(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    factor = 12_000 / 512
+    huge = cv2.resize(photo[:256], (12_000, 6_000), interpolation=cv2.INTER_LINEAR)
+    points = reconstructor.landmarks(huge, np.array(BOX) * factor)
+    small = reconstructor.landmarks(photo, BOX)
+    assert spread(points / factor, small) < 2.5
+
+
+def test_grey_pictures_work(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    assert spread(reconstructor.landmarks(grey, BOX), reconstructor.landmarks(photo, BOX)) < 4
+
+
+def test_bfloat16_stays_near(photo: np.ndarray) -> None:
+    half = FaceReconstructor.from_pretrained(device="cpu", dtype=torch.bfloat16)
+    full = FaceReconstructor.from_pretrained(device="cpu")
+    assert spread(half.landmarks(photo, BOX), full.landmarks(photo, BOX)) < 2
+
+
+def test_unusable_devices_and_types_are_refused() -> None:
+    with pytest.raises(ConfigError, match="float64"):
+        FaceReconstructor.from_pretrained(dtype=torch.float64)
+    with pytest.raises(ConfigError, match="nonsense"):
+        FaceReconstructor.from_pretrained(device="nonsense")
+
+
+def test_threads_share_one_reconstructor(
+    reconstructor: FaceReconstructor, photo: np.ndarray
+) -> None:
+    boxes = [np.add(BOX, shift) for shift in range(8)]
+    alone = [reconstructor.landmarks(photo, box) for box in boxes]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda box: reconstructor.landmarks(photo, box), boxes))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_nothing_global_is_changed(photo: np.ndarray) -> None:
+    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    cv_threads = cv2.getNumThreads()
+    before = photo.copy()
+    FaceReconstructor.from_pretrained().landmarks(photo, BOX)
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
+    assert cv2.getNumThreads() == cv_threads
+    np.testing.assert_array_equal(photo, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    cuda = FaceReconstructor.from_pretrained(device="cuda")
+    assert spread(cuda.landmarks(photo, BOX), reconstructor.landmarks(photo, BOX)) < 0.1
