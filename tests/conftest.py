@@ -49,9 +49,7 @@ def reconstructor() -> facerecon.FaceReconstructor:
 
 
 @pytest.fixture(scope="session")
-def face(
-    reconstructor: facerecon.FaceReconstructor, photo: NDArray[np.uint8]
-) -> facerecon.Face:
+def face(reconstructor: facerecon.FaceReconstructor, photo: NDArray[np.uint8]) -> facerecon.Face:
     return reconstructor.reconstruct(photo, ASTRONAUT_BOX)
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import facerecon
 from facerecon import errors

@@ -37,7 +37,9 @@ def test_the_readmes_first_lines(
     assert reconstructor.mesh(photo_path).export(tmp_path / "face.obj").exists()
 
 
-def test_one_pass_serves_all_results(face: facerecon.Face, reconstructor: FaceReconstructor) -> None:
+def test_one_pass_serves_all_results(
+    face: facerecon.Face, reconstructor: FaceReconstructor
+) -> None:
     assert face.position_map.shape == (64, 64, 3)
     assert face.vertices.shape == (7168, 3)
     assert face.score == 1
@@ -98,9 +100,7 @@ def test_batches_equal_single_runs(reconstructor: FaceReconstructor, photo: np.n
     batch = reconstructor.reconstruct_batch([photo] * 3, boxes)
     for face, box in zip(batch, boxes, strict=True):
         assert face is not None
-        np.testing.assert_allclose(
-            face.landmarks, reconstructor.landmarks(photo, box), atol=1e-2
-        )
+        np.testing.assert_allclose(face.landmarks, reconstructor.landmarks(photo, box), atol=1e-2)
     assert reconstructor.reconstruct_batch([]) == []
 
 

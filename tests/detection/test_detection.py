@@ -15,7 +15,9 @@ BOX = np.array([177.0, 87.0, 272.0, 174.5])
 
 
 def test_overlap_and_suppression() -> None:
-    np.testing.assert_allclose(overlap([0, 0, 2, 2], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]), [1, 1 / 3, 0])
+    np.testing.assert_allclose(
+        overlap([0, 0, 2, 2], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]), [1, 1 / 3, 0]
+    )
     small, large = np.array([50.0, 50, 60, 60]), np.array([0.0, 0, 30, 30])
     found = suppress([Detection(small, 0.9), Detection(large + 1, 0.5), Detection(large, 0.6)])
     assert [d.score for d in found] == [0.6, 0.9]  # largest first, the worse copy gone

@@ -16,7 +16,9 @@ def test_the_documented_number() -> None:
 def test_points_round_trip_and_depth_scales_with_the_side() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        frame = CropFrame(*rng.uniform(-50, 500, 2), rng.uniform(5, 900), 128, rng.uniform(-180, 180))
+        frame = CropFrame(
+            *rng.uniform(-50, 500, 2), rng.uniform(5, 900), 128, rng.uniform(-180, 180)
+        )
         points = rng.normal(size=(10, 3)) * 200
         np.testing.assert_allclose(frame.to_image(frame.to_normalised(points)), points, atol=1e-8)
         np.testing.assert_allclose(frame.to_normalised(points)[:, 2] * frame.side, points[:, 2])

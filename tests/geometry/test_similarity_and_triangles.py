@@ -37,7 +37,7 @@ def test_weight_zero_means_not_there() -> None:
 
 @pytest.mark.parametrize("weights", [None, -np.ones(4), np.zeros(4), np.ones(3)])
 def test_umeyama_refuses_what_has_no_answer(weights) -> None:
-    with pytest.raises(ValueError, match="weights|coincide"):
+    with pytest.raises(ValueError, match=r"weights|coincide"):
         umeyama(np.ones((4, 3)), np.zeros((4, 3)), weights)
 
 

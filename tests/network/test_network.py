@@ -75,8 +75,8 @@ def test_parameter_counts(capsys: pytest.CaptureFixture[str]) -> None:
     }
     with capsys.disabled():
         print(
-            f"\nparameters: paper {counts['paper'] / 1e6:.2f} M, fast {counts['fast'] / 1e6:.2f} M, "
-            f"PRNet {PRNET_PARAMETERS / 1e6:.2f} M"
+            f"\nparameters: paper {counts['paper'] / 1e6:.2f} M, "
+            f"fast {counts['fast'] / 1e6:.2f} M, PRNet {PRNET_PARAMETERS / 1e6:.2f} M"
         )
     # the paper says 18.7 % fewer than PRNet, 10.86 M
     assert counts["paper"] == pytest.approx(10.86e6, rel=0.05)
