@@ -82,11 +82,7 @@ class TargetMaker:
         self._offset = tensor(offset)
         self._size = codec.size
         self._mirror_points = torch.from_numpy(_MIRROR_68).to(device)
-        landmark = codec.landmark_matrix.tocoo()
-        index = torch.from_numpy(np.stack(landmark.coords)).to(device)
-        self._sampler = torch.sparse_coo_tensor(
-            index, tensor(landmark.data), landmark.shape
-        ).to_dense()
+        self._sampler = tensor(codec.landmark_matrix.toarray())
         self.weights = tensor(codec.weights)
         self.margin = margin
 
