@@ -42,7 +42,6 @@ for row, photo in tqdm(read_photos(options.data, labels.path), total=len(labels)
         shares = (truth[row] - found.box) / size * [1, 1, -1, -1]
         if np.abs(shares).max() < 0.5:  # another person's face otherwise
             insets.append(shares)
-print(
-    f"{len(insets)} faces; left, top, right, bottom:", np.median(insets, axis=0).round(3).tolist()
-)
-print("spread (median absolute deviation):", np.median(np.abs(insets - np.median(insets, 0)), 0))
+middle = np.median(insets, axis=0)
+print(f"{len(insets)} faces; left, top, right, bottom: {middle.round(3).tolist()}")
+print("median absolute deviation:", np.median(np.abs(insets - middle), axis=0).round(3).tolist())

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -304,5 +304,5 @@ def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 def _to(draw: _Draw, device: torch.device) -> _Draw:
     """A dataclass of tensors on another device."""
     values = {f.name: getattr(draw, f.name) for f in dataclasses.fields(draw)}
-    moved = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+    moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
     return dataclasses.replace(draw, **moved)
