@@ -18,10 +18,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from facerecon.errors import DataError
 
 __all__ = ["AFLW2000Sample", "read_aflw2000"]
+
+_UNREADABLE = (OSError, KeyError, ValueError, IndexError, NotImplementedError, MatReadError)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def read_aflw2000(
             content = loadmat(file)
             points = np.asarray(content["pt3d_68"], np.float64)
             pose = np.degrees(np.asarray(content["Pose_Para"], np.float64)[0, :3])
-        except (OSError, KeyError, ValueError, IndexError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise DataError(f"cannot read {file}: {error}") from error
         if points.shape != (3, 68) or not np.isfinite(points).all():
             raise DataError(f"{file}: pt3d_68 is {points.shape}, finite (3, 68) is needed")

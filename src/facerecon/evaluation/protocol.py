@@ -60,7 +60,7 @@ class Row:
                 "mean_of_bins": float(np.mean(bins)),
                 "mean_of_samples": float(errors[found].mean()) if found.any() else float("nan"),
             }
-        if self.angles is not None:
+        if self.angles is not None and np.isfinite(self.angles).any():
             values["pitch_yaw_roll"] = np.nanmean(self.angles, axis=0).tolist()
         return values
 

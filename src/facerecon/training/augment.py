@@ -200,7 +200,7 @@ def _jpeg(x: Tensor, quality: Tensor) -> Tensor:
     chroma[:4, :4] = x.new_tensor(_CHROMA)
     table = torch.stack([x.new_tensor(_LUMA), chroma, chroma])
     factor = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100
-    steps = (table * factor[:, None, None, None]).clamp(1, 255)[:, :, None, None]
+    steps = (table * factor[:, None, None, None] + 0.5).floor().clamp(1, 255)[:, :, None, None]
     to_ycc = x.new_tensor(
         [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
     )

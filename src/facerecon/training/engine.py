@@ -213,7 +213,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimiser.step()
         self.average.update_parameters(self.network)
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()
     def validate(self, batch: int = 64) -> dict[str, float]:
@@ -272,9 +272,13 @@ class Trainer:
             groups[group][name] = tensor
         self.network.load_state_dict(groups["network"])
         self.average.load_state_dict(groups["average"])
+        weights = list(self.network.parameters())
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in groups["optimiser"].items():
             index, name = key.split(".", 1)
+            if name != "step":
+                # the fused optimiser walks memory: moments must be laid out as their weights are
+                tensor = torch.empty_like(weights[int(index)]).copy_(tensor)
             state.setdefault(int(index), {})[name] = tensor
         parameters = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": parameters})
