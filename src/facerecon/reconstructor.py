@@ -14,12 +14,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from facerecon.checkpoint import Checkpoint, push, resolve
-from facerecon.decode import FaceMesh, HeadPose, depth_image, fit_pose
+from facerecon.decode import FaceMesh, HeadPose, depth_image, fit_pose, smooth_surface
 from facerecon.detection import Cascade, Detection, Detector, FixedPoint
 from facerecon.errors import ConfigError, DetectorUnavailable, NoFaceFound
 from facerecon.geometry import CropFrame, box_of_points, checked_box
 from facerecon.image import ImageInput, read_image
-from facerecon.uv import UVLayout, codec_for, sample_map
+from facerecon.uv import UVLayout, codec_for
 
 __all__ = ["Face", "FaceReconstructor"]
 
@@ -72,6 +72,7 @@ class Face:
         *,
         grid_size: int = 256,
         texture_size: int = 512,
+        smoothing: float = 1.5,
     ) -> FaceMesh:
         """The dense mesh.
 
@@ -80,24 +81,25 @@ class Face:
                 in the same order); ``grid`` has one vertex per chart texel.
             grid_size: Side of the grid's map, texels.
             texture_size: Side of the texture image, texels.
+            smoothing: How far the network's texel noise is smoothed, see
+                :func:`facerecon.decode.smooth_surface`; landmarks and pose are never smoothed.
 
         Raises:
-            ConfigError: Another topology, or a size below 16.
+            ConfigError: Another topology, a size below 16, or negative smoothing.
         """
-        if min(grid_size, texture_size) < 16:
-            raise ConfigError("grid_size and texture_size must be 16 or more")
+        if min(grid_size, texture_size) < 16 or smoothing < 0:
+            raise ConfigError("grid_size and texture_size must be 16 or more, smoothing 0 or more")
+        surface = smooth_surface(self.position_map, self.layout, self.pose, smoothing)
         if topology == "model":
             triangles = self.layout.triangles
-            vertices, uv = self.vertices, self.layout.uv.astype(np.float64)
+            vertices, uv = surface, self.layout.uv.astype(np.float64)
         elif topology == "grid":
             codec = codec_for(self.layout, grid_size)
             triangles, uv = codec.grid_triangles, codec.grid_uv
-            vertices = sample_map(self.position_map, uv)
+            vertices = codec.encode(surface)[codec.chart]
         else:
             raise ConfigError(f"topology is {topology!r}; 'model' or 'grid' is needed")
-        return FaceMesh(
-            vertices, triangles, uv, self.photo, self.layout, self.vertices, texture_size
-        )
+        return FaceMesh(vertices, triangles, uv, self.photo, self.layout, surface, texture_size)
 
     def depth_image(self) -> NDArray[np.float32]:
         """(h, w) z of the face at each photo pixel, NaN where there is none."""

@@ -3,9 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facerecon.decode import depth_image, fit_pose, sample_colors, uv_texture, visible_vertices
+from facerecon.decode import (
+    depth_image,
+    fit_pose,
+    sample_colors,
+    smooth_surface,
+    uv_texture,
+    visible_vertices,
+)
 from facerecon.geometry import matrix_from_aflw2000, matrix_from_euler
-from facerecon.uv import UVLayout
+from facerecon.uv import UVLayout, codec_for
 
 
 def test_pose_sweep(layout: UVLayout, posed) -> None:
@@ -87,3 +94,30 @@ def test_hidden_half_is_filled_from_the_seen_one(layout: UVLayout, posed) -> Non
     cheek = texture[120:160, 40:60].mean(), texture[120:160, 196:216].mean()
     assert cheek[0] == pytest.approx(cheek[1], abs=3)
     assert matrix_from_euler(75, 0, 0)[0, 2] < 0
+
+
+def test_smoothing_keeps_the_canonical_face_exactly(layout: UVLayout, posed) -> None:
+    """What equals the canonical face has no deviation: even its finest detail comes back."""
+    vertices = posed(25, 10, -15)
+    encoded = codec_for(layout, 64).encode(vertices)
+    for smoothing in (0.0, 1.5):
+        found = smooth_surface(encoded, layout, fit_pose(vertices, layout), smoothing)
+        np.testing.assert_allclose(found, vertices, atol=1e-3)
+
+
+def test_smoothing_removes_texel_noise_and_keeps_broad_changes(layout: UVLayout, posed) -> None:
+    rng = np.random.default_rng(0)
+    codec = codec_for(layout, 64)
+    wider = posed(0)
+    wider[:, 0] += (layout.canonical[:, 0] / 7) ** 3 * 4  # wider cheeks, up to 4 mm
+    noise = rng.normal(size=(64, 64, 3))
+    pose = fit_pose(posed(0), layout)
+    rough = smooth_surface(codec.encode(wider) + noise, layout, pose, 0.0)
+    smooth = smooth_surface(codec.encode(wider) + noise, layout, pose, 1.5)
+    assert np.abs(smooth - wider).mean() < 0.5 * np.abs(rough - wider).mean()
+
+
+def test_a_constant_deviation_survives_up_to_the_edge(layout: UVLayout, posed) -> None:
+    pose = fit_pose(posed(0), layout)
+    found = smooth_surface(codec_for(layout, 64).encode(posed(0) + 3.0), layout, pose, 2.0)
+    np.testing.assert_allclose(found, posed(0) + 3.0, atol=1e-3)

@@ -2,6 +2,7 @@
 
 from facerecon.decode.mesh import FaceMesh
 from facerecon.decode.pose import HeadPose, fit_pose
+from facerecon.decode.surface import smooth_surface
 from facerecon.decode.texture import sample_colors, uv_texture
 from facerecon.decode.visibility import depth_image, visible_vertices
 
@@ -11,6 +12,7 @@ __all__ = [
     "depth_image",
     "fit_pose",
     "sample_colors",
+    "smooth_surface",
     "uv_texture",
     "visible_vertices",
 ]
