@@ -105,6 +105,8 @@ def test_batches_equal_single_runs(reconstructor: FaceReconstructor, photo: np.n
         assert face is not None
         np.testing.assert_allclose(face.landmarks, reconstructor.landmarks(photo, box), atol=1e-2)
     assert reconstructor.reconstruct_batch([]) == []
+    with pytest.raises(BoxError, match="2 boxes for 1"):
+        reconstructor.reconstruct_batch([photo], [BOX, BOX])
 
 
 def test_batch_with_detection_marks_the_empty_pictures(

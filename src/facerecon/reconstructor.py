@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from facerecon.checkpoint import Checkpoint, push, resolve
 from facerecon.decode import FaceMesh, HeadPose, depth_image, fit_pose, smooth_surface
 from facerecon.detection import Cascade, Detection, Detector, FixedPoint
-from facerecon.errors import ConfigError, DetectorUnavailable, NoFaceFound
+from facerecon.errors import BoxError, ConfigError, DetectorUnavailable, NoFaceFound
 from facerecon.geometry import CropFrame, box_of_points, checked_box
 from facerecon.image import ImageInput, read_image
 from facerecon.uv import UVLayout, codec_for
@@ -300,6 +300,8 @@ class FaceReconstructor:
         """
         photos = [read_image(image, bgr=bgr) for image in images]
         if boxes is not None:
+            if len(boxes) != len(photos):
+                raise BoxError(f"{len(boxes)} boxes for {len(photos)} pictures: give one for each")
             given = [
                 Detection(checked_box(box, photo.shape), 1.0)
                 for box, photo in zip(boxes, photos, strict=True)

@@ -45,6 +45,15 @@ def test_the_default_finds_faces_at_several_sizes(
     assert found[1].box[0] > 420
 
 
+def test_large_photos_give_boxes_in_their_own_pixels(
+    reconstructor: facerecon.FaceReconstructor, photo: np.ndarray
+) -> None:
+    large = cv2.resize(photo, None, fx=5, fy=5, interpolation=cv2.INTER_LINEAR)
+    found = reconstructor.detector.detect(large)
+    assert len(found) == 1
+    assert overlap(BOX * 5, found[0].box)[0] > 0.8
+
+
 def faceless() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     flat = np.full((200, 240, 3), 120, np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ LandmarkNetwork = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float64]]
 
 # views that a candidate is judged by: turn in degrees, zoom, shift in sides (x, y)
 _VIEWS = ((0.0, 1.0, 0.0, 0.0), (20.0, 1.12, 0.05, 0.0), (-20.0, 0.92, 0.0, 0.06))
+_MAX_SIDE = 640
 _SMALLEST = 24.0  # side of the smallest window, photo pixels
 _LEVEL_FACTOR = 1.6
 _CANDIDATES = 16
@@ -55,7 +57,19 @@ class FixedPoint:
         self._threshold, self._levels, self._seeds = threshold, levels, seeds
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """Faces in an RGB photo, largest first."""
+        """Faces in an RGB photo, largest first; a large photo is searched at a smaller size."""
+        shrink = _MAX_SIDE / max(image.shape[:2])
+        if shrink >= 1:
+            return self._search(image)
+        height, width = (max(1, round(extent * shrink)) for extent in image.shape[:2])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        factor = np.array([image.shape[1] / width, image.shape[0] / height] * 2)
+        return [
+            Detection((found.box + 0.5) * factor - 0.5, found.score)
+            for found in self._search(np.asarray(small, np.uint8))
+        ]
+
+    def _search(self, image: NDArray[np.uint8]) -> list[Detection]:
         frames = self._windows(image)
         if self._seeds is not None:
             frames += [self._frame(d.box) for d in self._seeds.detect(image)]
