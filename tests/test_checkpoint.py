@@ -35,6 +35,13 @@ def test_save_and_load_give_the_same_answer(
     assert again.checkpoint.config() == reconstructor.checkpoint.config()
 
 
+def test_a_half_precision_reconstructor_leaves_its_checkpoint_alone(saved: Path) -> None:
+    checkpoint = Checkpoint.load(saved)
+    half = FaceReconstructor(checkpoint, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.checkpoint.network.parameters()} == {torch.float32}
+    assert half.checkpoint is checkpoint
+
+
 def test_packaged_weights_state_their_licence_and_are_small(
     reconstructor: FaceReconstructor,
 ) -> None:

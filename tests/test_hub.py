@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -44,6 +45,33 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer(body=True)
+
+    def do_POST(self) -> None:
+        """Uploads: create a repository, ask how files travel, commit them."""
+        self.server.requests.append(f"POST {self.path}")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/validate-yaml":
+            answer = json.dumps({"errors": [], "warnings": []}).encode()
+            self.send(answer, {"Content-Type": "application/json"}, True)
+            return None
+        if self.headers.get("Authorization") != "Bearer hf_secret":
+            return self.refuse(401, "")
+        reply: dict[str, object] = {}
+        if self.path == "/api/repos/create":
+            reply = {"url": f"https://huggingface.co/{REPO}", "id": REPO}
+        elif "/preupload/" in self.path:
+            files = [entry["path"] for entry in json.loads(content)["files"]]
+            modes = {"uploadMode": "regular", "shouldIgnore": False}
+            reply = {"files": [{"path": name, **modes} for name in files]}
+        elif "/commit/" in self.path:
+            for line in content.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    value = entry["value"]
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+            reply = {"commitUrl": f"https://huggingface.co/{REPO}/commit/1", "commitOid": "c" * 40}
+        self.send(json.dumps(reply).encode(), {"Content-Type": "application/json"}, True)
+        return None
 
     def answer(self, body: bool) -> None:
         self.server.requests.append(f"{self.command} {self.path}")
@@ -188,3 +216,24 @@ def test_an_unreachable_hub_is_named(hub: Hub, tmp_path: Path) -> None:
     hub.server_close()
     with pytest.raises(HubUnreachable, match="someone/faces"):
         resolve(REPO, cache_dir=tmp_path)
+
+
+def test_what_was_pushed_is_what_is_fetched(
+    hub: Hub, reconstructor: FaceReconstructor, tmp_path: Path
+) -> None:
+    made = dict(hub.files)
+    hub.files = {}
+    address = reconstructor.push_to_hub(REPO, token="hf_secret")
+    assert address.endswith("/commit/1")
+    assert set(hub.files) >= {CONFIG_NAME, WEIGHTS_NAME, "README.md"}
+    assert hub.files[WEIGHTS_NAME] == made[WEIGHTS_NAME]
+    card = hub.files["README.md"].decode()
+    assert "research use only" in card
+    assert "library_name: facerecon" in card
+    again = FaceReconstructor.from_pretrained(REPO, cache_dir=tmp_path)
+    assert again.checkpoint.config() == reconstructor.checkpoint.config()
+
+
+def test_a_refused_push_is_an_error(hub: Hub, reconstructor: FaceReconstructor) -> None:
+    with pytest.raises(HubUnreachable, match="someone/faces"):
+        reconstructor.push_to_hub(REPO, token="hf_wrong")

@@ -108,7 +108,7 @@ def test_what_training_asks_for_is_what_inference_returns(layout: UVLayout, mirr
         oracle.answer = torch.from_numpy(
             codec.encode(face.frame.to_normalised(rigid)).transpose(2, 0, 1)[None].astype("f4")
         )
-        again = reconstructor.reconstruct(photo, box)
+        again = FaceReconstructor(Checkpoint(oracle, layout, MARGIN)).reconstruct(photo, box)
         np.testing.assert_allclose(again.vertices, codec.decode(codec.encode(rigid)), atol=0.02)
         found = fit_pose(rigid, layout)
         difference = Rotation.from_matrix(found.rotation.T @ rotation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,8 @@ class FaceReconstructor:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ConfigError(f"dtype is {dtype}; float32, bfloat16 or float16 is needed")
         try:
-            self._network = checkpoint.network.to(device=device, dtype=dtype).eval()
+            # a copy: the checkpoint stays as it was, to be saved in full precision
+            self._network = copy.deepcopy(checkpoint.network).to(device=device, dtype=dtype).eval()
         except (RuntimeError, AssertionError) as error:
             raise ConfigError(f"the device {device!r} cannot be used: {error}") from error
         self._network.requires_grad_(False)
@@ -191,7 +193,7 @@ class FaceReconstructor:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder."""
-        self._finished().save(Path(folder))
+        self.checkpoint.save(Path(folder))
 
     def push_to_hub(
         self,
@@ -211,7 +213,7 @@ class FaceReconstructor:
             HubUnreachable: The Hub did not answer, or refused.
         """
         return push(
-            self._finished(),
+            self.checkpoint,
             repo_id,
             token=token,
             private=private,
@@ -360,6 +362,3 @@ class FaceReconstructor:
             return np.stack([self._codec.decode_landmarks(m) for m in self._position_maps(crops)])
 
         return FixedPoint(landmarks, config.input_size, self.checkpoint.margin, seeds=seeds)
-
-    def _finished(self) -> Checkpoint:
-        return self.checkpoint
