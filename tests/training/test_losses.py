@@ -55,3 +55,29 @@ def test_losses_have_gradients_everywhere_inside() -> None:
         loss(predicted, torch.rand(1, 3, 12, 12) - 0.5, torch.ones(12, 12)).backward()
         assert predicted.grad is not None
         assert (predicted.grad.abs() > 0).all()
+
+
+def test_ssim_equals_scikit_image() -> None:
+    """The same constants and statistics in a well-kept implementation, away from the border."""
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(size=(2, 32, 32))
+    _, theirs = structural_similarity(
+        x, y, win_size=7, data_range=1.0, K1=0.026**0.5, K2=0.058**0.5, full=True
+    )
+    ours = ssim_map(*(torch.from_numpy(a).view(1, 1, 32, 32) for a in (x, y)))[0, 0].numpy()
+    np.testing.assert_allclose(ours[3:-3, 3:-3], theirs[3:-3, 3:-3], atol=1e-9)
+
+
+def test_ssim_loss_by_hand_with_weights() -> None:
+    """Constant maps: SSIM is its luminance term, and the loss the weighted mean of 1 - SSIM."""
+    target, predicted = torch.full((1, 3, 9, 9), -0.3), torch.full((1, 3, 9, 9), 0.1)
+    a, b = 0.2, 0.6  # moved to [0, 1]
+    expected = 1 - (2 * a * b + 0.026) / (a * a + b * b + 0.026)
+    weights = torch.ones(9, 9)
+    assert ssim_loss(predicted, target, weights).item() == pytest.approx(expected, abs=1e-5)
+    # where half of the map is right, windows wholly on its side cost nothing
+    weights[:, :3], weights[:, 3:] = 16.0, 0.0
+    predicted[..., :3] = target[..., :3]
+    assert ssim_loss(predicted, target, weights).item() == pytest.approx(0, abs=1e-6)

@@ -14,11 +14,11 @@ import torch
 
 from facerecon import FaceReconstructor
 from facerecon.errors import ConfigError, DataError
-from facerecon.geometry import FACE_TO_CAMERA, matrix_from_euler
-from facerecon.training import TrainConfig, train
+from facerecon.training import TrainConfig, smoke_test, train
 from facerecon.training.augment import apply_photo_draw, cut_crops, draw_crops, draw_photos
 from facerecon.training.datasets import pack, read_labels, read_photos
-from facerecon.training.engine import balanced
+from facerecon.training.engine import Trainer, _part
+from facerecon.training.sources import Sources, balanced, chances, open_sources
 from facerecon.uv import UVLayout
 
 COUNT = 12
@@ -27,44 +27,8 @@ SMALL = TrainConfig(
 )
 
 
-@pytest.fixture
-def data(tmp_path: Path, layout: UVLayout) -> Path:
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    names = np.array([f"made/{i:02}.jpg" for i in range(COUNT)])
-    with tarfile.open(folder / "photos_made.tar", "w") as tar:
-        for name in names:
-            pixels = cv2.resize(rng.integers(0, 256, (12, 10, 3), np.uint8), (100, 120))
-            content = cv2.imencode(".jpg", pixels)[1].tobytes()
-            member = tarfile.TarInfo(str(name))
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    yaw = np.linspace(-80, 80, COUNT).astype("f4")
-    np.savez(
-        folder / "labels.npz",
-        path=names,
-        source=np.array(["made"] * COUNT),
-        split=np.array(["val", "train"] * (COUNT // 2)),
-        good=np.ones(COUNT, bool),
-        yaw=yaw,
-        rotation=np.stack([matrix_from_euler(y, 0, 0) @ FACE_TO_CAMERA for y in yaw]).astype("f4"),
-        scale=np.full(COUNT, 4.0, "f4"),
-        translation=np.tile(np.array([50, 60, 0], "f4"), (COUNT, 1)),
-        identity=np.zeros((COUNT, 80), "f2"),
-        expression=np.zeros((COUNT, 53), "f2"),
-        hand_points=np.full((COUNT, 68, 2), np.nan, "f4"),
-        hand_count=np.zeros(COUNT, np.int16),
-    )
-    vertices = np.zeros((11248, 3), "f4")
-    vertices[layout.source_index] = layout.canonical
-    np.savez(
-        folder / "ict_face.npz",
-        vertices=vertices,
-        identity=rng.normal(size=(80, 11248, 3)).astype("f2"),
-        expression=rng.normal(size=(53, 11248, 3)).astype("f2"),
-    )
-    return folder
+def opened(config: TrainConfig, data: Path, tmp_path: Path) -> Sources:
+    return open_sources(config, [(data, 1.0)], tmp_path / "cache")
 
 
 def states(folder: Path) -> dict[str, torch.Tensor]:
@@ -89,18 +53,16 @@ def test_train_writes_weights_that_load(data: Path, tmp_path: Path) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
     train(SMALL, data, tmp_path / "cache", tmp_path / "whole")
     # the schedule depends on all steps, so the first half must know them: stop by an interrupt
-    from facerecon.training.engine import Trainer
+    original = Trainer.train_step
 
-    original = Trainer._train_step
-
-    def interrupting(self: Trainer, step: int, forward) -> float:
+    def interrupting(self: Trainer, step: int, forward, batch) -> torch.Tensor:
         if step == 2 and not resumed:
             raise KeyboardInterrupt
-        return original(self, step, forward)
+        return original(self, step, forward, batch)
 
     resumed: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", interrupting)
+        patch.setattr(Trainer, "train_step", interrupting)
         with pytest.raises(KeyboardInterrupt):
             train(SMALL, data, tmp_path / "cache", tmp_path / "halves")
         resumed.append(True)
@@ -118,21 +80,35 @@ def test_another_configuration_does_not_resume(data: Path, tmp_path: Path) -> No
         train(other, data, tmp_path / "cache", tmp_path / "run")
 
 
-@pytest.mark.parametrize("loss", ["weighted_l1", "weighted_l2", "ssim"])
-def test_every_loss_overfits_one_batch(
-    data: Path, tmp_path: Path, layout: UVLayout, loss: str
-) -> None:
-    from facerecon.training.datasets import MorphableModel
-    from facerecon.training.engine import Trainer
+@pytest.mark.parametrize("loss", ["weighted_l1", "weighted_l2", "l2", "ssim"])
+def test_every_loss_overfits_one_batch(data: Path, tmp_path: Path, loss: str) -> None:
+    config = dataclasses.replace(SMALL, loss=loss, schedule="cosine", ema=0.9)
+    first, last = smoke_test(config, data, tmp_path / "cache", steps=40)
+    assert last < first / 5
 
-    config = dataclasses.replace(SMALL, loss=loss, steps=40, schedule="cosine")
-    photos = pack(data, tmp_path / "cache", layout, config.pack_size)
-    model = MorphableModel.load(data / "ict_face.npz", layout, 80)
-    trainer = Trainer(config, photos, model, layout, tmp_path, torch.device("cpu"))
-    fixed = trainer.batch(0)
-    trainer.batch = lambda _step: fixed  # type: ignore[method-assign]
-    losses = [trainer._train_step(step, trainer.network) for step in range(40)]
-    assert min(losses[-5:]) < losses[0] / 5
+
+def test_a_run_starts_from_weights(data: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, start="fast", learning_rate=0.0, weight_decay=0.0)
+    trainer = Trainer(config, opened(config, data, tmp_path), tmp_path / "run")
+    theirs = FaceReconstructor.from_pretrained("fast").checkpoint.network.state_dict()
+    for name, tensor in trainer.checkpoint().network.state_dict().items():
+        torch.testing.assert_close(tensor, theirs[name], msg=name)
+    trainer.train_step(0, trainer.network, trainer.batch(0))
+    kernels = [k for k, v in theirs.items() if v.dim() == 4]
+    averaged = trainer.checkpoint().network.state_dict()
+    for name in kernels:  # the average holds the start, not random weights
+        torch.testing.assert_close(averaged[name], theirs[name], msg=name)
+    with pytest.raises(ConfigError, match="'paper' is to be trained"):
+        other = dataclasses.replace(config, network="paper")
+        Trainer(other, opened(config, data, tmp_path), tmp_path / "run")
+
+
+def test_tensorboard_and_pictures(data: Path, tmp_path: Path) -> None:
+    train(SMALL, data, tmp_path / "cache", tmp_path / "run", tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    picture = cv2.imread(str(tmp_path / "run" / "pictures" / "0000004.png"))
+    assert picture.shape == (448, 896, 3)  # six validation photos, four a row
+    assert picture[:224].std() > 5
 
 
 def test_packing_is_reused_and_remade_when_the_labels_change(
@@ -158,6 +134,7 @@ def test_packing_is_reused_and_remade_when_the_labels_change(
     [
         ("rotation", np.zeros((COUNT, 3, 3), "f4"), "no rotation"),
         ("scale", np.full(COUNT, np.nan, "f4"), "made/00.jpg"),
+        ("scale", np.full(COUNT, -1, "f4"), "not positive"),
         ("yaw", np.zeros(3, "f4"), "rows"),
     ],
 )
@@ -169,11 +146,37 @@ def test_bad_labels_are_named(data: Path, field: str, value: np.ndarray, reason:
         read_labels(data)
 
 
+def test_bad_rows_are_refused_or_left_out(
+    data: Path, tmp_path: Path, layout: UVLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(data / "labels.npz") as archive:
+        arrays = dict(archive)
+    arrays["scale"][1] = np.nan
+    arrays["translation"][3] = [500, 60, 0]  # the face lies outside its photo
+    arrays["path"][5] = "made/go.jpg"
+    np.savez(data / "labels.npz", **arrays)
+    with tarfile.open(data / "photos_made.tar", "a") as tar:
+        member = tarfile.TarInfo("made/br.jpg")
+        member.size = 9
+        tar.addfile(member, io.BytesIO(b"no JPEG.."))
+    arrays["path"][7] = "made/br.jpg"
+    np.savez(data / "labels.npz", **arrays)
+    with pytest.raises(DataError, match=r"made/01\.jpg of .*scale is not finite"):
+        pack(data, tmp_path / "cache", layout, 48)
+    photos = pack(data, tmp_path / "cache", layout, 48, "skip")
+    assert np.flatnonzero(~photos.labels.good).tolist() == [1, 3, 5, 7]
+    told = capsys.readouterr().err
+    for name in ("made/01.jpg", "made/03.jpg", "made/go.jpg", "made/br.jpg"):
+        assert told.count(name) == 1, name
+    # what was left out is remembered by the cache
+    assert not pack(data, tmp_path / "cache", layout, 48, "skip").labels.good[3]
+
+
 def test_missing_photos_are_named(data: Path) -> None:
     with pytest.raises(DataError, match=r"made/99\.jpg"):
         list(read_photos(data, ["made/99.jpg"]))
-    with pytest.raises(DataError, match=r"photos_other\.tar"):
-        list(read_photos(data, ["other/1.jpg"]))
+    with pytest.raises(DataError, match=r"no photos_\*\.tar"):
+        list(read_photos(data.parent, ["other/1.jpg"]))
 
 
 def test_balance() -> None:
@@ -183,6 +186,26 @@ def test_balance() -> None:
     assert even[:4].sum() == pytest.approx(even[4])
 
 
+def test_sources_are_mixed_by_their_shares(data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    with np.load(other / "labels.npz") as archive:
+        arrays = dict(archive)
+    residual = np.full(COUNT, np.nan, "f4")
+    residual[3] = 2.0
+    np.savez(other / "labels.npz", **arrays, residual_hand=residual)
+    sources = open_sources(SMALL, [(data, 3.0), (other, 1.0)], tmp_path / "cache")
+    rows, chance = chances(sources, balance=0.0, noise=2.0)
+    assert rows.tolist() == [*range(1, COUNT, 2), *range(COUNT + 1, 2 * COUNT, 2)]
+    np.testing.assert_allclose(chance[:6], 0.75 / 6)
+    np.testing.assert_allclose(chance[6:].sum(), 0.25)
+    assert chance[7] == pytest.approx(chance[6] / 2)  # as far off as noise: half as often
+    squares = sources.pool.squares(np.array([COUNT + 2, 2]))
+    np.testing.assert_array_equal(squares[0], squares[1])
+
+
 def test_schedules() -> None:
     cosine = TrainConfig(steps=100, warmup=10, learning_rate=1.0)
     assert cosine.learning_rate_at(0) == pytest.approx(0.1)
@@ -190,16 +213,39 @@ def test_schedules() -> None:
     trapezoid = dataclasses.replace(cosine, schedule="trapezoid", decay=0.4)
     assert trapezoid.learning_rate_at(59) == 1
     assert trapezoid.learning_rate_at(80) == pytest.approx(0.5)
+    paper = TrainConfig.from_toml("paper")
+    third = paper.steps // 3
+    rates = [
+        paper.learning_rate_at(k) for k in (0, third - 1, third + 1, 2 * third + 2, paper.steps - 1)
+    ]
+    np.testing.assert_allclose(rates, [1e-4, 1e-4, 1e-6, 1e-8, 1e-8])
+    assert paper.steps * paper.batch == pytest.approx(80 * 120_464)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["batch = 'many'", "colour = 3", "loss = 'best'", "batch = 0", "not toml at all", "ema = true"],
+    [
+        "batch = 'many'",
+        "colour = 3",
+        "loss = 'best'",
+        "batch = 0",
+        "not toml at all",
+        "ema = true",
+        "milestones = [0.5, 0.2]",
+        "profiled_share = 1.0",
+    ],
 )
 def test_bad_configurations(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(ConfigError):
         TrainConfig.from_toml(tmp_path / "config.toml")
+
+
+def test_changes_go_over_the_file() -> None:
+    changed = TrainConfig.from_toml("fast", ["steps = 7", "loss=ssim", "milestones = [0.1]"])
+    assert (changed.steps, changed.loss, changed.milestones) == (7, "ssim", (0.1,))
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        TrainConfig.from_toml("fast", ["steps"])
 
 
 @pytest.mark.parametrize("name", ["fast", "paper"])
@@ -219,6 +265,15 @@ def test_augmentation_is_drawn_once_and_applied_purely() -> None:
     assert (first - crops).abs().mean() > 5
     again = draw_photos(16, 64, torch.Generator().manual_seed(3))
     torch.testing.assert_close(again.boxes, draw.boxes)
+
+
+def test_a_photo_is_changed_alike_in_any_company() -> None:
+    """So that several processes make of their parts what one makes of the whole."""
+    crops = torch.rand(12, 3, 48, 48) * 255
+    draw = draw_photos(12, 48, torch.Generator().manual_seed(1))
+    whole = apply_photo_draw(crops, draw)
+    part = apply_photo_draw(crops[5:9], _part(draw, slice(5, 9), torch.device("cpu")))
+    torch.testing.assert_close(part, whole[5:9], rtol=0, atol=1e-3)
 
 
 def test_jpeg_loss_resembles_jpegs() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facerecon.geometry import vertex_normals
+from facerecon.geometry import rasterise, vertex_normals
 
 __all__ = ["depth_image", "visible_vertices"]
 
@@ -30,32 +30,9 @@ def depth_image(
         (height, width) z in pixels, NaN where there is no surface.
     """
     points = np.asarray(vertices, dtype=np.float64)
-    corners = points[np.asarray(triangles)]
-    limit = np.array([width, height])
-    low = np.ceil(corners[:, :, :2].min(1)).clip(0, limit).astype(int)
-    high = np.floor(corners[:, :, :2].max(1)).clip(-1, limit - 1).astype(int)
-    span = (high - low + 1).clip(0)
-    count = span.prod(1)
-    which = np.repeat(np.arange(len(count)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    x = low[which, 0] + within % span[which, 0].clip(1)
-    y = low[which, 1] + within // span[which, 0].clip(1)
-    a, b, c = (corners[which, k] for k in range(3))
-
-    def cross(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-        area: NDArray[np.float64] = (p[:, 0] - x) * (q[:, 1] - y) - (p[:, 1] - y) * (q[:, 0] - x)
-        return area
-
-    weights = np.stack([cross(b, c), cross(c, a), cross(a, b)], 1)
-    area = weights.sum(1)
-    usable = np.abs(area) > 1e-12
-    weights = weights / np.where(usable, area, 1.0)[:, None]
-    inside = usable & (weights.min(1) >= -1e-9)
-    depth = (weights * np.stack([a[:, 2], b[:, 2], c[:, 2]], 1)).sum(1)[inside]
-    image = np.full(height * width, np.inf)
-    np.minimum.at(image, (y * width + x)[inside], depth)
-    image[np.isinf(image)] = np.nan
-    return image.reshape(height, width).astype(np.float32)
+    raster = rasterise(points, triangles, height, width)
+    depth = raster.interpolate(points[:, 2:])[..., 0]
+    return np.where(raster.covered, depth, np.nan).astype(np.float32)
 
 
 def visible_vertices(

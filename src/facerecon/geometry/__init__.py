@@ -1,6 +1,7 @@
-"""Rotations, similarities, crops and normals; numpy, scipy and OpenCV only."""
+"""Rotations, similarities, crops, normals and rasters; numpy, scipy and OpenCV only."""
 
 from facerecon.geometry.crop import CropFrame, box_of_points, checked_box
+from facerecon.geometry.rasterise import Raster, rasterise
 from facerecon.geometry.rotation import (
     FACE_TO_CAMERA,
     aflw2000_from_matrix,
@@ -15,6 +16,7 @@ from facerecon.geometry.triangles import triangle_normals, vertex_normals
 __all__ = [
     "FACE_TO_CAMERA",
     "CropFrame",
+    "Raster",
     "Similarity",
     "aflw2000_from_matrix",
     "box_of_points",
@@ -23,6 +25,7 @@ __all__ = [
     "matrix_from_aflw2000",
     "matrix_from_euler",
     "quaternion_from_matrix",
+    "rasterise",
     "triangle_normals",
     "umeyama",
     "vertex_normals",

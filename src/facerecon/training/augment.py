@@ -62,13 +62,14 @@ class PhotoDraw:
         saturation: (n, 1) 0 is grey, 1 unchanged.
         boxes: (n, k, 4) occluders x0, y0, x1, y1 in crop pixels; empty where x1 <= x0.
         fill: (n, k, 3) their colours, 0 to 255.
-        patch: (n, k) whether an occluder shows another photo of the batch instead.
+        patch: (n, k) whether an occluder shows another place of the photo instead.
         blur: (n,) standard deviation in pixels, 0 for none.
         coarse: (n,) rows of a lower resolution, the side of ``coarse_size``.
         coarse_size: One lower resolution for the whole batch, pixels.
         jpeg: (n,) quality 1 to 100, 0 for none.
         noise: (n,) standard deviation, 0 to 255.
-        seed: Of the noise.
+        grain: (n, 2) where in the batch's tile of noise each photo's lies, 0 to 1.
+        seed: Of that tile.
     """
 
     gain: Tensor
@@ -83,6 +84,7 @@ class PhotoDraw:
     coarse_size: int
     jpeg: Tensor
     noise: Tensor
+    grain: Tensor
     seed: int
 
 
@@ -118,6 +120,7 @@ def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
         jpeg=sometimes(0.2, uniform(15, 80)),
         noise=sometimes(0.25, uniform(1, 14)),
         seed=int(torch.randint(2**31, (1,), generator=generator)),
+        grain=uniform(0, 1, count, 2),
     )
 
 
@@ -135,16 +138,26 @@ def apply_photo_draw(crops: Tensor, draw: PhotoDraw) -> Tensor:
         x = x.index_copy(0, draw.coarse.nonzero()[:, 0], back)
     noisy = draw.noise > 0
     if noisy.any():
-        generator = torch.Generator(x.device).manual_seed(draw.seed)
-        shape = (int(noisy.sum()), *x.shape[1:])
-        noise = torch.randn(shape, generator=generator, device=x.device)
-        noise = noise * draw.noise[noisy][:, None, None, None]
+        noise = _grain(x.shape[1:], draw, noisy) * draw.noise[noisy][:, None, None, None]
         x = x.index_add(0, noisy.nonzero()[:, 0], noise).clamp(0, 255)
     pressed = draw.jpeg > 0
     if pressed.any():
         rows = pressed.nonzero()[:, 0]
         x = x.index_copy(0, rows, _jpeg(x[rows], draw.jpeg[rows]))
     return x
+
+
+def _grain(shape: torch.Size, draw: PhotoDraw, rows: Tensor) -> Tensor:
+    """Unit noise for some photos, each a different part of one tile.
+
+    A photo's noise depends on the draw alone, not on which photos it is processed with.
+    """
+    channels, height, width = shape
+    device = draw.noise.device
+    generator = torch.Generator(device).manual_seed(draw.seed)
+    tile = torch.randn(channels, 2 * height, 2 * width, generator=generator, device=device)
+    corners = (draw.grain[rows].cpu() * torch.tensor([height, width])).int().tolist()
+    return torch.stack([tile[:, y : y + height, x : x + width] for y, x in corners])
 
 
 def _occlude(crops: Tensor, draw: PhotoDraw) -> Tensor:
@@ -158,7 +171,7 @@ def _occlude(crops: Tensor, draw: PhotoDraw) -> Tensor:
         columns, lines = (at >= x0) & (at < x1), (at >= y0) & (at < y1)
         inside = (lines[:, :, None] & columns[:, None, :])[:, None]
         fill = draw.fill[rows, k, :, None, None]
-        other = crops[rows - k - 1].roll((size // 3, size // 2), (2, 3))
+        other = crops[rows].roll((size // 3, size // 2), (2, 3)).flip(2)
         cover = torch.where(draw.patch[rows, k, None, None, None], other, fill)
         x = x.index_copy(0, rows, torch.where(inside, cover, x[rows]))
     return x

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from facerecon.errors import ConfigError
 
@@ -19,8 +21,10 @@ else:
 __all__ = ["TrainConfig"]
 
 _CHOICES = {
-    "loss": ("weighted_l1", "weighted_l2", "ssim"),
-    "schedule": ("cosine", "trapezoid"),
+    "loss": ("weighted_l1", "weighted_l2", "l2", "ssim"),
+    "schedule": ("cosine", "trapezoid", "steps"),
+    "optimiser": ("adamw", "adam"),
+    "bad_data": ("refuse", "skip"),
 }
 
 
@@ -30,25 +34,42 @@ class TrainConfig:
 
     Attributes:
         network: ``fast`` or ``paper``.
+        start: Weights to start from: an embedded name, a folder or a Hub repository; empty for
+            random ones.
         steps: Optimiser steps in all.
         batch: Samples a step.
         learning_rate: Peak of the schedule.
-        schedule: ``cosine`` to 0, or ``trapezoid``: constant, then linear to 0.
+        optimiser: ``adamw`` or ``adam``.
+        schedule: ``cosine`` to 0, ``trapezoid``: constant, then linear to 0, or ``steps``:
+            multiplied by ``drop`` at each of the ``milestones``.
+        milestones: Shares of the steps at which ``steps`` drops, rising, in (0, 1).
+        drop: Factor of the learning rate at a milestone.
         warmup: Steps of linear rise at the start.
         decay: Share of the steps that a trapezoid falls over, (0, 1].
         weight_decay: AdamW's.
         clip: Largest gradient norm.
-        loss: ``weighted_l1``, ``weighted_l2`` (PRNet's) or ``ssim`` (the paper's).
+        loss: ``weighted_l1``, ``weighted_l2`` (PRNet's), ``ssim`` (the paper's), or ``l2``: each
+            texel of the chart alike.
         landmark_loss: Weight of the L1 distance of the 68 bilinearly sampled landmarks.
         depth_weight: Weight of z beside x and y in the L1 and L2 losses.
         ema: Decay of the averaged weights; 0 for none.
         balance: How far samples are balanced over |yaw|, 0 (as they come) to 1 (evenly).
+        noise: Residual of a fit, percent of the box, at which a sample is drawn half as often; 0
+            to trust all fits alike.
+        bad_data: What happens to bad labels and photos: ``refuse`` stops and names the first,
+            ``skip`` names and leaves out each.
+        profiled: How many photos are turned out of plane beforehand; 0 for none.
+        profiled_share: Share of the samples that are drawn from them.
+        rendered: How many heads are rendered beforehand; 0 for none.
+        rendered_share: Share of the samples that are drawn from them.
         margin: Side of the crop as a multiple of the larger side of the 68 points' box.
         turn: Largest in-plane rotation, degrees.
         zoom: The crop's side is multiplied by up to 1 + zoom or divided by it.
         shift: Largest shift of the crop, as a share of its side.
+        appearance: Change colours, sharpness, noise and JPEG quality, and occlude.
+        mirror: Mirror half of the samples; only with a face layout that has a mirror map.
         pack_size: Side of the packed photos, pixels.
-        bfloat16: Autocast the network to bfloat16.
+        bfloat16: Autocast the network to bfloat16, on CPU and CUDA.
         compile: torch.compile the network (needs a C++ compiler on the CPU).
         seed: Of initialisation, sampling and augmentation.
         validate_every: Steps between validations.
@@ -58,10 +79,14 @@ class TrainConfig:
     """
 
     network: str = "fast"
+    start: str = ""
     steps: int = 6000
     batch: int = 48
     learning_rate: float = 1.5e-3
+    optimiser: str = "adamw"
     schedule: str = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    drop: float = 0.01
     warmup: int = 200
     decay: float = 0.3
     weight_decay: float = 1e-4
@@ -71,10 +96,18 @@ class TrainConfig:
     depth_weight: float = 0.5
     ema: float = 0.998
     balance: float = 0.5
+    noise: float = 0.0
+    bad_data: Literal["refuse", "skip"] = "refuse"
+    profiled: int = 0
+    profiled_share: float = 0.25
+    rendered: int = 0
+    rendered_share: float = 0.15
     margin: float = 1.41421356
     turn: float = 60.0
     zoom: float = 0.2
     shift: float = 0.07
+    appearance: bool = True
+    mirror: bool = True
     pack_size: int = 224
     bfloat16: bool = True
     compile: bool = False
@@ -85,6 +118,8 @@ class TrainConfig:
     license: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.milestones, list):  # TOML has no tuples
+            object.__setattr__(self, "milestones", tuple(self.milestones))
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), field.default
             number = isinstance(default, float) and isinstance(value, int)
@@ -98,10 +133,24 @@ class TrainConfig:
             raise ConfigError("steps, batch, validate_every and checkpoint_every must be 1 or more")
         if not 0 < self.decay <= 1 or not 0 <= self.ema < 1 or not 0 <= self.balance <= 1:
             raise ConfigError("decay must be in (0, 1], ema in [0, 1), balance in [0, 1]")
+        shares = (self.profiled_share, self.rendered_share)
+        if min(shares) < 0 or sum(shares) >= 1 or min(self.profiled, self.rendered) < 0:
+            raise ConfigError(
+                "profiled_share and rendered_share must be 0 or more and leave some for the "
+                "photos; profiled and rendered are counts"
+            )
+        steps = self.milestones
+        if list(steps) != sorted(steps) or not all(0 < m < 1 for m in steps):
+            raise ConfigError(f"milestones are {steps}; rising shares in (0, 1) are needed")
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> TrainConfig:
+    def from_toml(cls, path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         """Read a file, or a shipped configuration by its name, such as ``fast``.
+
+        Args:
+            path: The file or name.
+            changes: Lines of TOML that go over the file's, such as ``steps = 800``; a value that
+                is no TOML is taken as a string.
 
         Raises:
             ConfigError: The file is missing or no TOML, or a key is unknown or has a wrong value.
@@ -118,6 +167,8 @@ class TrainConfig:
             values: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is no TOML: {error}") from error
+        for change in changes:
+            values |= _changed(change)
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(values) - known:
             raise ConfigError(f"{path}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
@@ -125,11 +176,21 @@ class TrainConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, 0 <= step < steps."""
-        import math
-
         rise = min(1.0, (step + 1) / max(1, self.warmup))
         if self.schedule == "cosine":
             fall = (1 + math.cos(math.pi * step / self.steps)) / 2
+        elif self.schedule == "steps":
+            fall = self.drop ** sum(step >= m * self.steps for m in self.milestones)
         else:
             fall = min(1.0, (1 - step / self.steps) / self.decay)
         return self.learning_rate * rise * fall
+
+
+def _changed(line: str) -> dict[str, Any]:
+    name, equals, value = line.partition("=")
+    if not equals:
+        raise ConfigError(f"{line!r} changes nothing: NAME=VALUE is needed")
+    try:
+        return tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return {name.strip(): value.strip()}

@@ -6,24 +6,23 @@ never stopped.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from facerecon.checkpoint import Checkpoint
+from facerecon.checkpoint import Checkpoint, resolve
 from facerecon.errors import ConfigError
 from facerecon.network import FaceNetwork, NetworkConfig
 from facerecon.training.augment import (
@@ -34,10 +33,12 @@ from facerecon.training.augment import (
     draw_photos,
 )
 from facerecon.training.config import TrainConfig
-from facerecon.training.datasets import MorphableModel, PackedPhotos, pack
+from facerecon.training.journal import Journal, contact_sheet
 from facerecon.training.losses import ssim_loss, weighted_l1, weighted_l2
+from facerecon.training.processes import Processes
+from facerecon.training.sources import Sources, chances, open_sources
 from facerecon.training.targets import CropDraw, TargetMaker
-from facerecon.uv import UVCodec, UVLayout
+from facerecon.uv import UVCodec
 
 _CHANGEABLE = {
     "batch",
@@ -45,14 +46,16 @@ _CHANGEABLE = {
     "compile",
     "decay",
     "license",
+    "milestones",
     "steps",
     "trained_on",
-} | {"validate_every"}
+    "validate_every",
+}
 """What may change when a run goes on: its length and how it is reported."""
 
 _Draw = TypeVar("_Draw", CropDraw, PhotoDraw)
 
-__all__ = ["YAW_BINS", "Trainer", "train"]
+__all__ = ["YAW_BINS", "Trainer", "smoke_test", "train"]
 
 YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 181.0))
 """|yaw| bins of AFLW2000-3D's protocol, degrees; the first includes both of its ends."""
@@ -60,48 +63,81 @@ YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 181.0))
 
 def train(
     config: TrainConfig,
-    data: str | Path,
+    data: str | Path | Sequence[tuple[Path, float]],
     cache: str | Path,
     output: str | Path,
     device: str = "cpu",
+    *,
+    workers: int = 1,
+    tensorboard: bool = False,
 ) -> Path:
     """Train a network, or go on where an interrupted run stopped.
 
     Args:
         config: The run.
-        data: Data folder: labels.npz, photos_<source>.tar, ict_face.npz.
+        data: A data folder, see :mod:`facerecon.training.datasets.labels`, or several with their
+            weights relative to each other.
         cache: Folder of the packed photos, made when missing.
-        output: Folder for ``state.safetensors``, ``log.csv`` and, in the end, ``weights``.
-        device: Where to train.
+        output: Folder for ``state.safetensors``, ``log.csv``, ``pictures`` and, in the end,
+            ``weights``.
+        device: Where to train; with several processes on GPUs each takes its own.
+        workers: Processes for turning photos and rendering heads beforehand.
+        tensorboard: Log to ``output/tensorboard`` too.
 
     Returns:
         The folder of the finished weights, ready for ``FaceReconstructor.from_pretrained``.
 
     Raises:
-        ConfigError: ``output`` holds a run of another configuration.
+        ConfigError: ``output`` holds a run of another configuration, or the batch cannot be
+            shared among the processes.
         DataError: The data are missing or damaged.
+        MissingDependency: Several processes or TensorBoard without ``facerecon[train]``.
     """
-    layout = UVLayout.ict()
-    photos = pack(data, cache, layout, config.pack_size)
-    identities = photos.labels.identity.shape[1]
-    model = MorphableModel.load(Path(data) / "ict_face.npz", layout, identities)
-    trainer = Trainer(config, photos, model, layout, Path(output), torch.device(device))
-    return trainer.run()
+    processes = Processes(device)
+    sources = _open(config, data, cache, workers, processes)
+    trainer = Trainer(config, sources, Path(output), processes)
+    return trainer.run(tensorboard)
 
 
-@dataclass
-class _Log:
-    """Appends rows to a CSV file."""
+def smoke_test(
+    config: TrainConfig,
+    data: str | Path | Sequence[tuple[Path, float]],
+    cache: str | Path,
+    steps: int = 200,
+    device: str = "cpu",
+) -> tuple[float, float]:
+    """Overfit one batch of eight: a network, data and losses that work bring it near zero.
 
-    path: Path
+    Returns:
+        The mean loss of the first and of the last three steps.
+    """
+    config = dataclasses.replace(
+        config, steps=steps, batch=8, warmup=10, compile=False, appearance=False, start=""
+    )
+    processes = Processes(device)
+    sources = _open(config, data, cache, 1, processes)
+    trainer = Trainer(config, sources, Path(cache), processes)
+    fixed = trainer.batch(0)
+    bar = tqdm(range(steps), desc="overfitting one batch", unit="step")
+    losses = [float(trainer.train_step(step, trainer.network, fixed)) for step in bar]
+    return float(np.mean(losses[:3])), float(np.mean(losses[-3:]))
 
-    def write(self, row: dict[str, float]) -> None:
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+
+def _open(
+    config: TrainConfig,
+    data: str | Path | Sequence[tuple[Path, float]],
+    cache: str | Path,
+    workers: int,
+    processes: Processes,
+) -> Sources:
+    """The sources; where there are several processes, the first one makes the packs."""
+    folders = [(Path(data), 1.0)] if isinstance(data, str | Path) else list(data)
+    if not processes.first:
+        processes.wait()
+    sources = open_sources(config, folders, Path(cache), workers)
+    if processes.first:
+        processes.wait()
+    return sources
 
 
 class Trainer:
@@ -110,62 +146,86 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        photos: PackedPhotos,
-        model: MorphableModel,
-        layout: UVLayout,
+        sources: Sources,
         output: Path,
-        device: torch.device,
+        processes: Processes | None = None,
     ) -> None:
-        self.config, self.photos, self.layout = config, photos, layout
-        self.output, self.device, self.step = output, device, 0
+        self.config, self.sources, self.output, self.step = config, sources, output, 0
+        self.pool, self.layout = sources.pool, sources.layout
+        self.processes = processes or Processes("cpu")
+        self.device = device = self.processes.device
+        if config.batch % self.processes.count:
+            raise ConfigError(
+                f"a batch of {config.batch} cannot be shared evenly by "
+                f"{self.processes.count} processes"
+            )
         torch.manual_seed(config.seed)  # the network's initialisation
         network = FaceNetwork(NetworkConfig.named(config.network))
+        if config.start:
+            network.load_state_dict(_start(config, network).state_dict())
+        self.processes.synced(network)
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
-        self.optimiser = torch.optim.AdamW(
+        if config.start:
+            self.average.n_averaged.fill_(1)  # the average starts from these weights too
+        optimiser = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+        self.optimiser = optimiser(
             self.network.parameters(), lr=1.0, weight_decay=config.weight_decay, fused=True
         )
-        codec = UVCodec(layout, network.config.map_size)
-        self.targets = TargetMaker(photos, model, codec, config.margin, device)
-        usable = photos.labels.good & (photos.labels.split == "train")
-        self.rows = torch.from_numpy(np.flatnonzero(usable))
-        self.chance = torch.from_numpy(balanced(photos.labels.yaw[usable], config.balance))
+        codec = UVCodec(self.layout, network.config.map_size)
+        self.targets = TargetMaker(self.pool, sources.model, codec, config.margin, device)
+        rows, chance = chances(sources, config.balance, config.noise)
+        self.rows, self.chance = torch.from_numpy(rows), torch.from_numpy(chance)
         self.loss = _loss(config)
 
-    def run(self) -> Path:
+    def run(self, tensorboard: bool = False) -> Path:
         """Train to the last step; write the weights."""
+        config, first = self.config, self.processes.first
         self.output.mkdir(parents=True, exist_ok=True)
         self._resume()
-        forward = torch.compile(self.network) if self.config.compile else self.network
-        log = _Log(self.output / "log.csv")
-        losses: list[float] = []
+        forward = self.processes.wrapped(self.network)
+        if config.compile:
+            forward = torch.compile(forward)  # type: ignore[assignment]
+        journal = Journal(self.output, tensorboard) if first else None
+        losses: list[Tensor] = []
         steps = tqdm(
-            range(self.step, self.config.steps),
+            range(self.step, config.steps),
             initial=self.step,
-            total=self.config.steps,
-            desc=f"training {self.config.network}",
+            total=config.steps,
+            desc=f"training {config.network}",
             unit="step",
             mininterval=5,
+            disable=not first,
         )
         try:
             for step in steps:
-                losses.append(self._train_step(step, forward))
+                losses.append(self.train_step(step, forward, self.batch(step)))
                 self.step = step + 1
-                last = self.step == self.config.steps
-                if self.step % self.config.checkpoint_every == 0 or last:
+                last = self.step == config.steps
+                if first and (self.step % config.checkpoint_every == 0 or last):
                     self._save()
-                if self.step % self.config.validate_every == 0 or last:
-                    row = {"step": self.step, "loss": float(np.mean(losses)), **self.validate()}
-                    log.write(row)
-                    tqdm.write("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+                if self.step % config.validate_every == 0 or last:
+                    loss = float(self.processes.mean(torch.stack(losses).mean()))
                     losses.clear()
+                    if journal is not None:
+                        row = {"step": self.step, "loss": loss, **self.validate()}
+                        journal.numbers(row)
+                        journal.picture(self.step, self.picture())
+                        tqdm.write("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+                    self.processes.wait()
         except KeyboardInterrupt:
-            self._save()
+            if first:
+                self._save()
             raise
+        finally:
+            if journal is not None:
+                journal.close()
         weights = self.output / "weights"
-        self.checkpoint().save(weights, torch.float16)
+        if first:
+            self.checkpoint().save(weights, torch.float16)
+        self.processes.wait()
         return weights
 
     def checkpoint(self) -> Checkpoint:
@@ -177,28 +237,41 @@ class Trainer:
             "trained_on": config.trained_on,
             "license": config.license,
             "samples_seen": self.step * config.batch,
+            **({"started_from": config.start} if config.start else {}),
         }
         return Checkpoint(network.eval(), self.layout, config.margin, info)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels, target maps and target landmarks of a step."""
+        """Pixels, target maps and target landmarks of this process's part of a step."""
         config, device = self.config, self.device
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         size = self.network.config.input_size
         picks = torch.multinomial(self.chance, config.batch, True, generator=generator)
-        rows = self.rows[picks]
-        crop = _to(
-            draw_crops(config.batch, config.turn, config.zoom, config.shift, generator), device
-        )
-        photo = _to(draw_photos(config.batch, size, generator), device)
-        squares = torch.from_numpy(self.photos.pixels[rows.numpy()]).to(device)
+        crop = draw_crops(config.batch, config.turn, config.zoom, config.shift, generator)
+        if not config.mirror or not self.targets.mirrors:
+            crop = dataclasses.replace(crop, mirror=torch.zeros_like(crop.mirror))
+        photo = draw_photos(config.batch, size, generator)
+
+        count = config.batch // self.processes.count
+        mine = slice(self.processes.rank * count, (self.processes.rank + 1) * count)
+        rows = self.rows[picks[mine]]
+        crop, photo = _part(crop, mine, device), _part(photo, mine, device)
+        squares = torch.from_numpy(self.pool.squares(rows.numpy())).to(device)
         theta, maps, landmarks = self.targets(rows.to(device), crop)
-        pixels = apply_photo_draw(cut_crops(squares, theta, crop.mirror, size), photo)
+        pixels = cut_crops(squares, theta, crop.mirror, size)
+        if config.appearance:
+            pixels = apply_photo_draw(pixels, photo)
         return pixels.contiguous(memory_format=torch.channels_last), maps, landmarks
 
-    def _train_step(self, step: int, forward: Callable[[Tensor], Tensor]) -> float:
+    def train_step(
+        self,
+        step: int,
+        forward: Callable[[Tensor], Tensor],
+        batch: tuple[Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """One step of the optimiser; the loss of this process's part of the batch."""
         self.network.train()
-        pixels, maps, landmarks = self.batch(step)
+        pixels, maps, landmarks = batch
         with torch.autocast(self.device.type, torch.bfloat16, self.config.bfloat16):
             predicted = forward(pixels)
         predicted = predicted.float()
@@ -213,31 +286,49 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimiser.step()
         self.average.update_parameters(self.network)
-        return float(loss.detach())
+        return loss.detach()
+
+    def _still(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops as inference takes them, the averaged network's landmarks, and the true ones."""
+        network = self.checkpoint().network
+        part = torch.from_numpy(rows).to(self.device)
+        draw = CropDraw.still(len(part), self.device)
+        squares = torch.from_numpy(self.pool.squares(rows)).to(self.device)
+        theta, _, truth = self.targets(part, draw)
+        pixels = cut_crops(squares, theta, draw.mirror, network.config.input_size)
+        return pixels, self.targets.sample_landmarks(network(pixels)), truth
+
+    def _validation_rows(self) -> NDArray[np.int64]:
+        labels = self.pool.labels
+        return np.flatnonzero(labels.good & (labels.split == "val"))
+
+    @torch.no_grad()
+    def picture(self, count: int = 12) -> NDArray[np.uint8]:
+        """Validation photos, evenly over yaw, with their landmarks."""
+        rows = self._validation_rows()
+        rows = rows[np.argsort(self.pool.labels.yaw[rows], kind="stable")]
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+        pixels, found, truth = self._still(rows)
+        crops = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        return contact_sheet(crops, found.cpu().numpy(), truth.cpu().numpy())
 
     @torch.no_grad()
     def validate(self, batch: int = 64) -> dict[str, float]:
         """68-point 2D NME in percent on the validation split, by |yaw| bin, and their mean."""
-        labels = self.photos.labels
-        rows = np.flatnonzero(labels.good & (labels.split == "val"))
-        network = self.checkpoint().network
+        rows = self._validation_rows()
         errors = []
         for start in range(0, len(rows), batch):
-            part = torch.from_numpy(rows[start : start + batch]).to(self.device)
-            draw = CropDraw.still(len(part), self.device)
-            squares = torch.from_numpy(self.photos.pixels[part.cpu().numpy()]).to(self.device)
-            theta, _, truth = self.targets(part, draw)
-            pixels = cut_crops(squares, theta, draw.mirror, network.config.input_size)
-            found = self.targets.sample_landmarks(network(pixels))
+            _, found, truth = self._still(rows[start : start + batch])
             box = truth[:, :, :2].amax(1) - truth[:, :, :2].amin(1)
             distance = (found - truth)[:, :, :2].norm(dim=2).mean(1)
             errors.append((distance / box.prod(1).sqrt() * 100).cpu())
         nme = torch.cat(errors).numpy()
-        yaw = np.abs(labels.yaw[rows])
+        yaw = np.abs(self.pool.labels.yaw[rows])
         result = {}
         for low, high in YAW_BINS:
             inside = (yaw <= high) & ((yaw > low) | (low == 0))
-            result[f"nme_{low:.0f}_{min(high, 90):.0f}"] = float(nme[inside].mean())
+            mean = float(nme[inside].mean()) if inside.any() else float("nan")
+            result[f"nme_{low:.0f}_{min(high, 90):.0f}"] = mean
         return {**result, "nme": float(np.mean(list(result.values())))}
 
     def _save(self) -> None:
@@ -259,7 +350,8 @@ class Trainer:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        mine, theirs = dataclasses.asdict(self.config), json.loads(metadata["config"])
+        mine: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        theirs = json.loads(metadata["config"])
         changed = {k for k in mine if k not in _CHANGEABLE and mine[k] != theirs.get(k)}
         if changed:
             raise ConfigError(
@@ -285,17 +377,24 @@ class Trainer:
         self.step = int(metadata["step"])
 
 
-def balanced(
-    yaw: np.ndarray[tuple[int], np.dtype[np.float32]], power: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Chances of samples: (1 / how many share the 10-degree bin of |yaw|) ** power."""
-    bins = np.minimum(np.abs(yaw) // 10, 8).astype(int)
-    return 1.0 / np.bincount(bins)[bins] ** power
+def _start(config: TrainConfig, network: FaceNetwork) -> FaceNetwork:
+    """The weights a run starts from."""
+    start = Checkpoint.load(resolve(config.start)).network
+    if start.config != network.config:
+        raise ConfigError(
+            f"the weights {config.start!r} are of the network {start.config.name!r}, "
+            f"{config.network!r} is to be trained"
+        )
+    return start
 
 
 def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if config.loss == "ssim":
         return ssim_loss
+    if config.loss == "l2":
+        return lambda predicted, target, weights: weighted_l2(
+            predicted, target, (weights > 0).to(predicted.dtype)
+        )
     plain = weighted_l1 if config.loss == "weighted_l1" else weighted_l2
 
     def with_depth(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -305,8 +404,10 @@ def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return with_depth
 
 
-def _to(draw: _Draw, device: torch.device) -> _Draw:
-    """A dataclass of tensors on another device."""
+def _part(draw: _Draw, rows: slice, device: torch.device) -> _Draw:
+    """Some rows of a draw, on a device."""
     values = {f.name: getattr(draw, f.name) for f in dataclasses.fields(draw)}
-    moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+    moved: dict[str, Any] = {
+        k: v[rows].to(device) for k, v in values.items() if isinstance(v, Tensor)
+    }
     return dataclasses.replace(draw, **moved)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facerecon.training.datasets import FaceLabels, MorphableModel, PackedPhotos
+from facerecon.errors import LayoutError
+from facerecon.training.datasets import FaceLabels, MorphableModel, PackedPhotos, PhotoPool
 from facerecon.uv import UVCodec
 
 __all__ = ["CropDraw", "TargetMaker"]
@@ -52,7 +53,7 @@ class TargetMaker:
 
     def __init__(
         self,
-        photos: PackedPhotos,
+        photos: PackedPhotos | PhotoPool,
         model: MorphableModel,
         codec: UVCodec,
         margin: float,
@@ -74,6 +75,14 @@ class TargetMaker:
         self._map_basis = tensor(texel_basis.reshape(count, -1))
         self._point_mean = tensor(codec.layout.landmarks_of(mean))
         self._point_basis = tensor(codec.layout.landmarks_of(basis).reshape(count, -1))
+        # a mirrored face's landmarks are where the layout has them on the mirrored surface, which
+        # is not quite where the mirror shows the other side's
+        self.mirrors = len(codec.layout.mirror) > 0
+        if self.mirrors:
+            other = codec.layout.mirror
+            self._mirrored_mean = tensor(codec.layout.landmarks_of(mean[other]))
+            mirrored = codec.layout.landmarks_of(basis[:, other])
+            self._mirrored_basis = tensor(mirrored.reshape(count, -1))
         self._coefficients = tensor(np.concatenate([labels.identity, labels.expression], 1))
         side = photos.frames[:, 2]
         # photo pixels to coordinates normalised by the packed square
@@ -81,7 +90,6 @@ class TargetMaker:
         offset = (labels.translation[:, :2] - photos.frames[:, :2]) / side[:, None]
         self._offset = tensor(offset)
         self._size = codec.size
-        self._mirror_points = torch.from_numpy(_MIRROR_68).to(device)
         self._sampler = tensor(codec.landmark_matrix.toarray())
         self.weights = tensor(codec.weights)
         self.margin = margin
@@ -135,26 +143,15 @@ class TargetMaker:
         maps = maps.view(len(rows), 3, self._size, self._size)
         landmarks = torch.baddbmm(offset, model_points, linear)
 
-        flip = maps.new_tensor([-1.0, 1.0, 1.0])
         mirror = draw.mirror
+        if not bool(mirror.any()):
+            return theta, maps, landmarks
+        if not self.mirrors:
+            raise LayoutError("this face layout has no mirror map: set mirror = false")
+        flip = maps.new_tensor([-1.0, 1.0, 1.0])
+        other = self._mirrored_mean + (coefficients @ self._mirrored_basis).view(-1, 68, 3)
+        other = torch.baddbmm(offset, other, linear) * flip
         maps = torch.where(
             mirror[:, None, None, None], maps.flip(3) * flip[None, :, None, None], maps
         )
-        landmarks = torch.where(
-            mirror[:, None, None], landmarks[:, self._mirror_points] * flip, landmarks
-        )
-        return theta, maps, landmarks
-
-
-# 300-W's 68 points, seen in a mirror: jaw, brows, nose, eyes, outer and inner lips
-_MIRROR_68 = np.concatenate(
-    [
-        np.arange(16, -1, -1),
-        np.arange(26, 16, -1),
-        np.arange(27, 31),
-        np.arange(35, 30, -1),
-        [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],
-        [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55],
-        [64, 63, 62, 61, 60, 67, 66, 65],
-    ]
-)
+        return theta, maps, torch.where(mirror[:, None, None], other, landmarks)

@@ -1,6 +1,25 @@
-"""Readers of labelled photos and the packed cache that training draws from."""
+"""Readers of labelled photos and the packed caches that training draws from."""
 
-from facerecon.training.datasets.ict import FaceLabels, MorphableModel, read_labels, read_photos
-from facerecon.training.datasets.pack import PackedPhotos, pack
+from facerecon.training.datasets.labels import (
+    FaceLabels,
+    MorphableModel,
+    model_file,
+    read_labels,
+    read_layout,
+    read_photos,
+    write_labels,
+)
+from facerecon.training.datasets.pack import PackedPhotos, PhotoPool, pack
 
-__all__ = ["FaceLabels", "MorphableModel", "PackedPhotos", "pack", "read_labels", "read_photos"]
+__all__ = [
+    "FaceLabels",
+    "MorphableModel",
+    "PackedPhotos",
+    "PhotoPool",
+    "model_file",
+    "pack",
+    "read_labels",
+    "read_layout",
+    "read_photos",
+    "write_labels",
+]

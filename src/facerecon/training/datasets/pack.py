@@ -9,24 +9,40 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facerecon.errors import DataError
-from facerecon.geometry import CropFrame, box_of_points
-from facerecon.training.datasets.ict import (
+from facerecon.geometry import CropFrame
+from facerecon.training.datasets.labels import (
+    BadData,
     FaceLabels,
     MorphableModel,
+    model_file,
     read_labels,
     read_photos,
+    skip_or_refuse,
 )
 from facerecon.uv import UVLayout
 
-__all__ = ["PACK_MARGIN", "PackedPhotos", "pack"]
+__all__ = [
+    "PACK_MARGIN",
+    "PackedPhotos",
+    "PhotoPool",
+    "landmarks_in_photo",
+    "make_pack",
+    "pack",
+    "squares_round",
+]
+
+PROGRESS_EVERY = 256
+"""Squares between two notes of how far an interrupted pack had come."""
 
 PACK_MARGIN = 2.4
 """Side of a packed square as a multiple of the larger side of the 68 points' box: room for the
@@ -67,50 +83,165 @@ def landmarks_in_photo(
     return moved
 
 
-def pack(folder: str | Path, cache: str | Path, layout: UVLayout, size: int = 224) -> PackedPhotos:
+def squares_round(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre x, centre y and side (n, 3) of the squares packed round landmarks (n, 68, 3)."""
+    low, high = points[:, :, :2].min(1), points[:, :, :2].max(1)
+    return np.column_stack([(low + high) / 2, PACK_MARGIN * (high - low).max(1)])
+
+
+class PhotoPool:
+    """Several packs as one: rows are numbered through, pack after pack.
+
+    Attributes:
+        labels: The faces of all packs.
+        frames: (n, 3) their squares.
+        part: (n,) which pack each row belongs to.
+    """
+
+    def __init__(self, packs: Sequence[PackedPhotos]) -> None:
+        sizes = {p.pixels.shape[1] for p in packs}
+        if len(sizes) != 1:
+            raise DataError(f"packs of one size are needed, these have {sorted(sizes)} pixels")
+        widths = {(p.labels.identity.shape[1], p.labels.expression.shape[1]) for p in packs}
+        if len(widths) != 1:
+            raise DataError(f"the packs were fitted with different face models: {sorted(widths)}")
+        self._pixels = [p.pixels for p in packs]
+        self.labels = FaceLabels.concatenate([p.labels for p in packs])
+        self.frames = np.concatenate([p.frames for p in packs])
+        counts = [len(p.labels) for p in packs]
+        self.part = np.repeat(np.arange(len(packs)), counts)
+        self._start = np.cumsum([0, *counts])
+
+    def squares(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Packed squares (n, size, size, 3) of some rows."""
+        first = self._pixels[0]
+        out = np.empty((len(rows), *first.shape[1:]), np.uint8)
+        part = self.part[rows]
+        for k in np.unique(part):
+            mine = part == k
+            out[mine] = self._pixels[k][rows[mine] - self._start[k]]
+        return out
+
+
+def pack(
+    folder: str | Path,
+    cache: str | Path,
+    layout: UVLayout,
+    size: int = 224,
+    bad: BadData = "refuse",
+) -> PackedPhotos:
     """Cut all photos of a data folder into a cache, or open the cache if it is there already.
 
     Args:
-        folder: Data folder, see :mod:`facerecon.training.datasets.ict`.
+        folder: Data folder, see :mod:`facerecon.training.datasets.labels`.
         cache: Folder for the cache; about ``3 size^2`` bytes a photo.
         layout: The face layout.
         size: Side of the packed squares, pixels.
+        bad: What to do about bad labels, unreadable photos, and faces whose landmarks lie mostly
+            outside their photo.
 
     Raises:
         DataError: Data are missing or damaged.
     """
-    labels = read_labels(folder)
-    model = MorphableModel.load(
-        Path(folder) / "ict_face.npz", layout, identities=labels.identity.shape[1]
-    )
+    labels = read_labels(folder, bad)
+    model = MorphableModel.load(model_file(folder), layout, labels.identity.shape[1])
+    points = landmarks_in_photo(labels, model, layout)
+    frames = squares_round(points)
+
+    def squares(start: int) -> Iterable[tuple[int, NDArray[np.uint8] | None]]:
+        del start  # archives are read from their beginning
+        missing = set(np.flatnonzero(labels.good).tolist())
+        for row, photo in read_photos(folder, labels.path, bad):
+            missing.discard(row)
+            limit = np.array(photo.shape[1::-1]) - 1
+            inside = ((points[row, :, :2] >= 0) & (points[row, :, :2] <= limit)).all(1)
+            if labels.good[row] and inside.mean() < 0.5:
+                skip_or_refuse(
+                    bad, f"{labels.path[row]}: {68 - inside.sum()} of 68 points lie outside it"
+                )
+                yield row, None
+            x, y, side = frames[row].tolist()
+            yield row, CropFrame(x, y, side, size).warp(photo)
+        yield from ((row, None) for row in sorted(missing))
+
+    recipe = {"size": size, "margin": PACK_MARGIN}
+    return make_pack(cache, recipe, labels, frames, size, squares, "packing photos")
+
+
+def make_pack(
+    cache: str | Path,
+    recipe: Mapping[str, float | int | str],
+    labels: FaceLabels,
+    frames: NDArray[np.float64],
+    size: int,
+    squares: Callable[[int], Iterable[tuple[int, NDArray[np.uint8] | None]]],
+    title: str,
+    resumable: bool = False,
+) -> PackedPhotos:
+    """Fill a pack's file, or open it when it was made by the same recipe from the same labels.
+
+    Args:
+        cache: Folder of the pack, made when missing.
+        recipe: All that decides the pixels besides the labels.
+        labels: The faces.
+        frames: (n, 3) their squares.
+        size: Side of the squares, pixels.
+        squares: Given the first row to make, yields row and square, or None for one that cannot
+            be used: its row is marked as not good.
+        title: Of the progress bar.
+        resumable: Rows are made in order, so that an interrupted run goes on where it stopped.
+    """
     target = Path(cache)
     target.mkdir(parents=True, exist_ok=True)
-    points = landmarks_in_photo(labels, model, layout)
-    boxes = np.stack([box_of_points(p) for p in points])
-    frames = np.column_stack(
-        [
-            (boxes[:, 0] + boxes[:, 2]) / 2,
-            (boxes[:, 1] + boxes[:, 3]) / 2,
-            PACK_MARGIN * (boxes[:, 2:] - boxes[:, :2]).max(1),
-        ]
-    )
     digest = hashlib.sha256(frames.tobytes() + "\n".join(labels.path).encode()).hexdigest()
-    identity = {"size": size, "margin": PACK_MARGIN, "digest": digest}
+    identity = {**recipe, "digest": digest}
     description, pixels_file = target / "pack.json", target / "photos.npy"
-    if not (description.exists() and json.loads(description.read_text()) == identity):
+    unfinished, progress = target / "photos.partial.npy", target / "progress.json"
+    known = _read_json(description)
+    skipped: list[int] = known.pop("skipped", [])
+    if known != identity:
+        begun = _read_json(progress)
+        done, skipped = begun.pop("done", 0), begun.pop("skipped", [])
         shape = (len(labels), size, size, 3)
+        if begun == identity and unfinished.exists() and resumable:
+            pixels = np.lib.format.open_memmap(unfinished, "r+")
+        else:
+            done, skipped = 0, []
+            pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
         description.unlink(missing_ok=True)
-        unfinished = target / "photos.partial.npy"
-        pixels = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
-        photos = read_photos(folder, labels.path)
-        for row, photo in tqdm(photos, total=len(labels), desc="packing photos", unit="photo"):
-            x, y, side = frames[row]
-            pixels[row] = CropFrame(x, y, side, size).warp(photo)
+        bar = tqdm(squares(done), initial=done, total=len(labels), desc=title, unit="photo")
+        for count, (row, square) in enumerate(bar, done + 1):
+            if square is None:
+                skipped.append(row)
+            else:
+                pixels[row] = square
+            if resumable and count % PROGRESS_EVERY == 0:
+                pixels.flush()
+                _write_json(progress, {**identity, "done": count, "skipped": skipped})
         pixels.flush()
         del pixels
         os.replace(unfinished, pixels_file)
-        description.write_text(json.dumps(identity))
+        progress.unlink(missing_ok=True)
+        _write_json(description, {**identity, "skipped": skipped})
     opened = np.load(pixels_file, mmap_mode="r", allow_pickle=False)
     if opened.shape[0] != len(labels):
         raise DataError(f"{pixels_file} holds {opened.shape[0]} photos, {len(labels)} are labelled")
+    if skipped:
+        good = labels.good.copy()
+        good[skipped] = False
+        labels = replace(labels, good=good)
     return PackedPhotos(opened, frames, labels)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):  # missing, or cut off in writing: made anew
+        return {}
+    return values
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(json.dumps(values))
+    os.replace(unfinished, path)

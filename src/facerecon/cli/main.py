@@ -1,4 +1,4 @@
-"""The command ``facerecon``: run, info, train, evaluate."""
+"""The command line's parser, and ``run``, ``info`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import facerecon
+from facerecon.cli.training import add_data_commands, add_train_command
 from facerecon.decode.mesh import MESH_SUFFIXES
 from facerecon.drawing import draw_faces, write_png
 from facerecon.errors import FacereconError
@@ -73,13 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(info)
     info.set_defaults(run=_info)
 
-    train = commands.add_parser("train", help="train a network")
-    train.add_argument("config", help="a TOML file, or the name of a shipped one: fast, paper")
-    train.add_argument("--data", type=Path, required=True, help="labels.npz, photos, ict_face.npz")
-    train.add_argument("--cache", type=Path, required=True, help="folder of the packed photos")
-    train.add_argument("-o", "--output", type=Path, required=True)
-    train.add_argument("--device", default="cpu")
-    train.set_defaults(run=_train)
+    add_train_command(commands)
+    add_data_commands(commands)
 
     evaluate = commands.add_parser("evaluate", help="measure on a data set")
     protocols = evaluate.add_subparsers(required=True, metavar="PROTOCOL")
@@ -221,15 +217,6 @@ def _info(options: argparse.Namespace) -> int:
     print(f"detector       {type(reconstructor.detector).__name__}")
     for key, value in checkpoint.info.items():
         print(f"{key.replace('_', ' '):14} {value}")
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from facerecon.training import TrainConfig, train
-
-    config = TrainConfig.from_toml(options.config)
-    weights = train(config, options.data, options.cache, options.output, options.device)
-    print(weights)
     return 0
 
 
