@@ -26,6 +26,7 @@ def write_head(file: Path, layout: UVLayout) -> None:
         # smooth pushes, as a real model's are: a linear and a wavy part of the place
         linear = rng.normal(size=(count, 3, 3)) * 0.01
         linear = linear + linear.transpose(0, 2, 1)  # stretches and shears, but no turns
+        linear -= np.trace(linear, axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)  # nor zooms
         waves = np.sin(vertices @ rng.normal(size=(count, 3, 3)) * 0.6) * 0.1
         return (vertices @ linear + waves).astype("f2")
 

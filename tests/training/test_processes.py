@@ -66,7 +66,7 @@ def test_two_gloo_processes_equal_one(data: Path, tmp_path: Path) -> None:
     # the averages of all gradients so far, which Adam keeps
     kept = [name for name in first if name.endswith("exp_avg")]
     a, b = (torch.cat([part[name].flatten() for name in kept]) for part in (first, second))
-    assert (a - b).norm() < 1e-3 * a.norm()
+    assert (a - b).norm() < 0.02 * a.norm()
 
 
 def test_synced_batch_norm_alone_is_batch_norm() -> None:

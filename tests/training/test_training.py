@@ -202,6 +202,8 @@ def test_sources_are_mixed_by_their_shares(data: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(chance[:6], 0.75 / 6)
     np.testing.assert_allclose(chance[6:].sum(), 0.25)
     assert chance[7] == pytest.approx(chance[6] / 2)  # as far off as noise: half as often
+    near, _ = chances(sources, balance=0.0, noise=0.0, max_yaw=40.0)
+    assert np.abs(sources.pool.labels.yaw[near]).max() <= 40 and len(near) < len(rows)
     squares = sources.pool.squares(np.array([COUNT + 2, 2]))
     np.testing.assert_array_equal(squares[0], squares[1])
 

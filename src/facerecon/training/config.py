@@ -56,6 +56,8 @@ class TrainConfig:
         balance: How far samples are balanced over |yaw|, 0 (as they come) to 1 (evenly).
         noise: Residual of a fit, percent of the box, at which a sample is drawn half as often; 0
             to trust all fits alike.
+        max_yaw: Photos that look further aside, degrees, are not trained on; turned photos and
+            rendered heads are not limited.
         bad_data: What happens to bad labels and photos: ``refuse`` stops and names the first,
             ``skip`` names and leaves out each.
         profiled: How many photos are turned out of plane beforehand; 0 for none.
@@ -97,6 +99,7 @@ class TrainConfig:
     ema: float = 0.998
     balance: float = 0.5
     noise: float = 0.0
+    max_yaw: float = 180.0
     bad_data: Literal["refuse", "skip"] = "refuse"
     profiled: int = 0
     profiled_share: float = 0.25

@@ -176,7 +176,7 @@ class Trainer:
         )
         codec = UVCodec(self.layout, network.config.map_size)
         self.targets = TargetMaker(self.pool, sources.model, codec, config.margin, device)
-        rows, chance = chances(sources, config.balance, config.noise)
+        rows, chance = chances(sources, config.balance, config.noise, config.max_yaw)
         self.rows, self.chance = torch.from_numpy(rows), torch.from_numpy(chance)
         self.loss = _loss(config)
 

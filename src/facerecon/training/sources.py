@@ -100,9 +100,15 @@ def open_sources(
 
 
 def chances(
-    sources: Sources, balance: float, noise: float
+    sources: Sources, balance: float, noise: float, max_yaw: float = 180.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The rows to train on, and how likely each is drawn.
+
+    Args:
+        sources: Everything there is.
+        balance: Power of the balance over yaw, see :func:`balanced`.
+        noise: See :func:`trust`.
+        max_yaw: Photos that look further aside, degrees, are left out.
 
     Raises:
         DataError: A source has nothing to train on.
@@ -111,7 +117,10 @@ def chances(
     usable = labels.good & (labels.split == "train")
     chance = np.zeros(len(labels))
     for k, share in enumerate(sources.shares):
-        rows = np.flatnonzero(usable & (part == k))
+        mine = usable & (part == k)
+        if sources.names[k].startswith("photos"):
+            mine &= np.abs(labels.yaw) <= max_yaw
+        rows = np.flatnonzero(mine)
         if not len(rows):
             raise DataError(f"{sources.names[k]} holds no good photo with split 'train'")
         weight = balanced(labels.yaw[rows], balance) * trust(labels, rows, noise)
