@@ -65,7 +65,7 @@ squares = pool.squares(rows)
 start = time.perf_counter()
 for i, row in enumerate(rows):
     before, after = pool.labels.take([row]), labels.take([i])
-    profiling._turn(head, squares[i], before, after, pool.frames[row])
+    profiling._turn(head, profiling._Job(squares[i], before, after, pool.frames[row]))
 print(f"turning    {24 / (time.perf_counter() - start):7.1f} pictures/s a process")
 
 skins, drawn = heads.drawn_labels(pool.labels, 24, 0)

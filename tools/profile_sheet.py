@@ -2,7 +2,8 @@
 
     python tools/profile_sheet.py PHOTO ICT_FACE_NPZ OUTPUT.jpg
 
-The face model is fitted to the landmarks that facerecon finds; then the photo is turned to 24 poses.
+The face model is fitted to the landmarks that facerecon finds; then the photo is turned to 24
+poses.
 """
 
 from __future__ import annotations

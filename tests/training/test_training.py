@@ -103,6 +103,18 @@ def test_a_run_starts_from_weights(data: Path, tmp_path: Path) -> None:
         Trainer(other, opened(config, data, tmp_path), tmp_path / "run")
 
 
+def test_photos_kept_on_the_device_give_the_same_batches(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(SMALL, opened(SMALL, data, tmp_path), tmp_path / "run")
+    assert trainer.resident is None  # host memory needs no copy
+    expected = trainer.batch(3)
+    trainer.resident = torch.from_numpy(trainer.pool.squares(np.arange(COUNT)))
+    monkeypatch.setattr(trainer.pool, "squares", lambda _: pytest.fail("the host was asked"))
+    for a, b in zip(trainer.batch(3), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
 def test_tensorboard_and_pictures(data: Path, tmp_path: Path) -> None:
     train(SMALL, data, tmp_path / "cache", tmp_path / "run", tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))

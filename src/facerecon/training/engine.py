@@ -33,6 +33,7 @@ from facerecon.training.augment import (
     draw_photos,
 )
 from facerecon.training.config import TrainConfig
+from facerecon.training.datasets import PhotoPool
 from facerecon.training.journal import Journal, contact_sheet
 from facerecon.training.losses import ssim_loss, weighted_l1, weighted_l2
 from facerecon.training.processes import Processes
@@ -179,6 +180,7 @@ class Trainer:
         rows, chance = chances(sources, config.balance, config.noise, config.max_yaw)
         self.rows, self.chance = torch.from_numpy(rows), torch.from_numpy(chance)
         self.loss = _loss(config)
+        self.resident = _resident(self.pool, device)
 
     def run(self, tensorboard: bool = False) -> Path:
         """Train to the last step; write the weights."""
@@ -256,9 +258,8 @@ class Trainer:
         mine = slice(self.processes.rank * count, (self.processes.rank + 1) * count)
         rows = self.rows[picks[mine]]
         crop, photo = _part(crop, mine, device), _part(photo, mine, device)
-        squares = torch.from_numpy(self.pool.squares(rows.numpy())).to(device)
         theta, maps, landmarks = self.targets(rows.to(device), crop)
-        pixels = cut_crops(squares, theta, crop.mirror, size)
+        pixels = cut_crops(self._squares(rows), theta, crop.mirror, size)
         if config.appearance:
             pixels = apply_photo_draw(pixels, photo)
         return pixels.contiguous(memory_format=torch.channels_last), maps, landmarks
@@ -291,12 +292,18 @@ class Trainer:
     def _still(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Crops as inference takes them, the averaged network's landmarks, and the true ones."""
         network = self.checkpoint().network
-        part = torch.from_numpy(rows).to(self.device)
+        part = torch.from_numpy(rows)
         draw = CropDraw.still(len(part), self.device)
-        squares = torch.from_numpy(self.pool.squares(rows)).to(self.device)
-        theta, _, truth = self.targets(part, draw)
-        pixels = cut_crops(squares, theta, draw.mirror, network.config.input_size)
+        theta, _, truth = self.targets(part.to(self.device), draw)
+        size = network.config.input_size
+        pixels = cut_crops(self._squares(part), theta, draw.mirror, size)
         return pixels, self.targets.sample_landmarks(network(pixels)), truth
+
+    def _squares(self, rows: Tensor) -> Tensor:
+        """Packed squares of some rows, on the device."""
+        if self.resident is not None:
+            return self.resident[rows.to(self.resident.device)]
+        return torch.from_numpy(self.pool.squares(rows.numpy())).to(self.device)
 
     def _validation_rows(self) -> NDArray[np.int64]:
         labels = self.pool.labels
@@ -375,6 +382,17 @@ class Trainer:
         parameters = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": parameters})
         self.step = int(metadata["step"])
+
+
+def _resident(pool: PhotoPool, device: torch.device) -> Tensor | None:
+    """All packed squares on a GPU with room for them, so that a step needs nothing of the host."""
+    if device.type != "cuda" or pool.bytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return None
+    squares = torch.empty((len(pool.labels), *pool.shape), dtype=torch.uint8, device=device)
+    for start in range(0, len(pool.labels), 1024):
+        rows = np.arange(start, min(start + 1024, len(pool.labels)))
+        squares[start : start + 1024] = torch.from_numpy(pool.squares(rows)).to(device)
+    return squares
 
 
 def _start(config: TrainConfig, network: FaceNetwork) -> FaceNetwork:

@@ -112,10 +112,20 @@ class PhotoPool:
         self.part = np.repeat(np.arange(len(packs)), counts)
         self._start = np.cumsum([0, *counts])
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one square: (size, size, 3)."""
+        size = self._pixels[0].shape[1]
+        return size, size, 3
+
+    @property
+    def bytes(self) -> int:
+        """Size of all squares."""
+        return sum(pixels.nbytes for pixels in self._pixels)
+
     def squares(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Packed squares (n, size, size, 3) of some rows."""
-        first = self._pixels[0]
-        out = np.empty((len(rows), *first.shape[1:]), np.uint8)
+        out = np.empty((len(rows), *self.shape), np.uint8)
         part = self.part[rows]
         for k in np.unique(part):
             mine = part == k

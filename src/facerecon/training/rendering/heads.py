@@ -8,10 +8,8 @@ of another photo.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -24,6 +22,7 @@ from facerecon.geometry import FACE_TO_CAMERA, matrix_from_euler, rasterise, ver
 from facerecon.training.datasets import FaceLabels, MorphableModel, PackedPhotos
 from facerecon.training.datasets.pack import landmarks_in_photo, make_pack, squares_round
 from facerecon.training.rendering.head import HeadModel, posed_in_square
+from facerecon.training.rendering.workers import made_in_order
 from facerecon.uv import UVLayout
 
 __all__ = ["HeadPainter", "drawn_labels", "render_heads"]
@@ -211,33 +210,13 @@ def render_heads(
             (seed, i),
         )
 
-    def squares(start: int) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-        if workers < 2:
-            painter = HeadPainter(head)
-            yield from ((i, _paint(painter, job(i))) for i in range(start, count))
-            return
-        with ProcessPoolExecutor(workers, get_context("spawn"), _set_painter, (head,)) as pool:
-            for first in range(start, count, 256):
-                numbers = range(first, min(first + 256, count))
-                made = pool.map(_paint_in_worker, [job(i) for i in numbers], chunksize=16)
-                yield from zip(numbers, made, strict=True)
+    def squares(start: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        return made_in_order(_paint, HeadPainter(head), job, range(start, count), workers)
 
     recipe = {"kind": "rendered", "size": size, "count": count, "seed": seed, "version": 1}
     return make_pack(
         cache, recipe, labels, frames, size, squares, "rendering heads", resumable=True
     )
-
-
-_PAINTER: list[HeadPainter] = []
-
-
-def _set_painter(head: HeadModel) -> None:
-    cv2.setNumThreads(1)
-    _PAINTER[:] = [HeadPainter(head)]
-
-
-def _paint_in_worker(job: _Job) -> NDArray[np.uint8]:
-    return _paint(_PAINTER[0], job)
 
 
 def _paint(painter: HeadPainter, job: _Job) -> NDArray[np.uint8]:

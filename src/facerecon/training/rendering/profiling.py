@@ -11,10 +11,8 @@ cheeks, which are stretched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -31,6 +29,7 @@ from facerecon.geometry import (
 from facerecon.training.datasets import FaceLabels, PackedPhotos
 from facerecon.training.datasets.pack import make_pack
 from facerecon.training.rendering.head import HeadModel, posed_in_square, to_square
+from facerecon.training.rendering.workers import made_in_order
 
 __all__ = ["profile_photos", "turn_square", "turned_labels"]
 
@@ -208,50 +207,31 @@ def profile_photos(
     head = HeadModel.load(model, labels.identity.shape[1])
     size = photos.pixels.shape[1]
 
-    def squares(start: int) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-        def job(i: int) -> tuple[NDArray[np.uint8], FaceLabels, FaceLabels, NDArray[np.float64]]:
-            row = rows[i]
-            return photos.pixels[row], photos.labels.take([row]), labels.take([i]), frames[i]
+    def job(i: int) -> _Job:
+        row = rows[i]
+        return _Job(photos.pixels[row], photos.labels.take([row]), labels.take([i]), frames[i])
 
-        if workers < 2:
-            yield from ((i, _turn(head, *job(i))) for i in range(start, count))
-            return
-        context = get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _set_head, (head,)) as pool:
-            for first in range(start, count, 256):
-                numbers = range(first, min(first + 256, count))
-                made = pool.map(_turn_in_worker, [job(i) for i in numbers], chunksize=16)
-                yield from zip(numbers, made, strict=True)
+    def squares(start: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        return made_in_order(_turn, head, job, range(start, count), workers)
 
     recipe = {"kind": "profiled", "size": size, "count": count, "seed": seed, "version": 1}
     return make_pack(cache, recipe, labels, frames, size, squares, "turning photos", resumable=True)
 
 
-_HEAD: list[HeadModel] = []
+@dataclass(frozen=True)
+class _Job:
+    """One photo to turn: its square, and its labels before and after."""
+
+    square: NDArray[np.uint8]
+    before: FaceLabels
+    after: FaceLabels
+    frame: NDArray[np.float64]
 
 
-def _set_head(head: HeadModel) -> None:
-    cv2.setNumThreads(1)
-    _HEAD[:] = [head]
-
-
-def _turn_in_worker(
-    job: tuple[NDArray[np.uint8], FaceLabels, FaceLabels, NDArray[np.float64]],
-) -> NDArray[np.uint8]:
-    return _turn(_HEAD[0], *job)
-
-
-def _turn(
-    head: HeadModel,
-    square: NDArray[np.uint8],
-    before: FaceLabels,
-    after: FaceLabels,
-    frame: NDArray[np.float64],
-) -> NDArray[np.uint8]:
-    """One photo: from its labels before and after to the turned square."""
-    size = square.shape[0]
+def _turn(head: HeadModel, job: _Job) -> NDArray[np.uint8]:
+    before, size = job.before, job.square.shape[0]
     rotation = before.rotation[0].astype(np.float64)
     centre = before.scale[0] * rotation @ np.array(CENTRE) + before.translation[0]
-    turn = after.rotation[0].astype(np.float64) @ rotation.T
-    posed = posed_in_square(head, before, frame, size)
-    return turn_square(square, posed, head.triangles, turn, to_square(centre, frame, size))
+    turn = job.after.rotation[0].astype(np.float64) @ rotation.T
+    posed = posed_in_square(head, before, job.frame, size)
+    return turn_square(job.square, posed, head.triangles, turn, to_square(centre, job.frame, size))
