@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,7 @@ import pytest
 from scipy.io import savemat
 
 from facerecon import FaceReconstructor
-from facerecon.errors import DataError
+from facerecon.errors import DataError, MissingDependency
 from facerecon.evaluation import evaluate_aflw2000, nme, read_aflw2000, yaw_bin
 from facerecon.evaluation.metrics import angle_error
 from facerecon.geometry import matrix_from_aflw2000
@@ -89,6 +91,121 @@ def test_bad_files_are_named(aflw2000: Path, reconstructor: FaceReconstructor) -
     (aflw2000 / "a.mat").unlink()
     with pytest.raises(DataError, match=r"b\.mat"):
         list(read_aflw2000(aflw2000))
+
+
+def test_both_crops_find_the_same_face(aflw2000: Path, reconstructor: FaceReconstructor) -> None:
+    report = evaluate_aflw2000(reconstructor, aflw2000, crops=("max", "mean"))
+    tight, wide = report.to_dict()["rows"]
+    assert (tight["crop"], wide["crop"]) == ("sqrt2 max", "1.6 mean")
+    assert tight["nme_2d"]["mean_of_samples"] < 0.1
+    assert 0.1 < wide["nme_2d"]["mean_of_samples"] < 4  # another square, nearly the same answer
+
+
+def test_other_labels_and_yaws(
+    aflw2000: Path, reconstructor: FaceReconstructor, tmp_path: Path
+) -> None:
+    sample = next(read_aflw2000(aflw2000))
+    moved = sample.landmarks[:, :2] + [6.0, 0.0]
+    np.save(tmp_path / "other.npy", moved.T[None])
+    np.save(tmp_path / "yaws.npy", np.array([-70.0]))
+    report = evaluate_aflw2000(
+        reconstructor, aflw2000, labels=tmp_path / "other.npy", yaws=tmp_path / "yaws.npy"
+    )
+    row = report.to_dict()["rows"][0]
+    assert row["samples"] == [0, 0, 1]
+    # the crop follows the labels; the face stays where it is, about six pixels off
+    expected = 600 / np.sqrt(np.ptp(moved, axis=0).prod())
+    assert row["nme_2d"]["mean_of_samples"] == pytest.approx(expected, rel=0.3)
+    np.save(tmp_path / "yaws.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"yaws\.npy holds \(3,\)"):
+        evaluate_aflw2000(reconstructor, aflw2000, yaws=tmp_path / "yaws.npy")
+    np.save(tmp_path / "other.npy", moved)
+    with pytest.raises(DataError, match=r"other\.npy"):
+        evaluate_aflw2000(reconstructor, aflw2000, labels=tmp_path / "other.npy")
+
+
+def test_predictions_in_a_folder(
+    aflw2000: Path, reconstructor: FaceReconstructor, tmp_path: Path
+) -> None:
+    truth = next(read_aflw2000(aflw2000)).landmarks
+    folder = tmp_path / "peer"
+    folder.mkdir()
+    np.savez(folder / "a.npz", points=truth * [1, 1, -1])
+    report = evaluate_aflw2000(
+        reconstructor, aflw2000, predictions=str(folder), predictions_z="towards"
+    )
+    peer = report.rows[1]
+    assert peer.method == "peer"
+    assert peer.nme_3d[0] == pytest.approx(0, abs=1e-9)
+    assert peer.reconstruction["icp, 68 points"][0] == pytest.approx(0, abs=1e-6)
+    (folder / "a.npz").unlink()
+    with pytest.raises(DataError, match=r"no a\.npz"):
+        evaluate_aflw2000(reconstructor, aflw2000, predictions=str(folder))
+
+
+def test_dense_truth_from_the_basel_face_model(
+    aflw2000: Path, reconstructor: FaceReconstructor, photo: np.ndarray, tmp_path: Path
+) -> None:
+    """A made-up model whose mean face, placed by the .mat, is our own mesh: no error is left."""
+    sample = next(read_aflw2000(aflw2000))
+    box = (*sample.landmarks[:, :2].min(0), *sample.landmarks[:, :2].max(0))
+    face = reconstructor.reconstruct(photo, box)
+    layout = reconstructor.checkpoint.layout
+    x, y, z = face.vertices.T
+    mean = np.stack([x, photo.shape[0] - 1 - y, -z], 1)
+    model = {
+        "shapeMU": mean.reshape(-1, 1),
+        "expMU": np.zeros((mean.size, 1)),
+        "shapePC": np.zeros((mean.size, 1)),
+        "expPC": np.zeros((mean.size, 1)),
+        "tri": layout.triangles.T + 1,
+        "kpt_ind": layout.landmark_vertices[:, 0][None] + 1,
+    }
+    savemat(tmp_path / "BFM.mat", {"model": model})
+    savemat(tmp_path / "BFM_UV.mat", {"UV": layout.uv})
+    content = {
+        "pt3d_68": sample.landmarks.T * [[1], [1], [-1]],
+        "Pose_Para": np.array([[0, 0, 0, 0, 0, 0, 1.0]]),
+        "Shape_Para": np.zeros((1, 1)),
+        "Exp_Para": np.zeros((1, 1)),
+    }
+    savemat(aflw2000 / "a.mat", content)
+    (tmp_path / "BFM.mat").rename(tmp_path / "bfm.model")
+    (tmp_path / "BFM_UV.mat").rename(tmp_path / "bfm.uv")  # the folder is full of samples' .mat
+    report = evaluate_aflw2000(
+        reconstructor, aflw2000, basel=(tmp_path / "bfm.model", tmp_path / "bfm.uv")
+    )
+    errors = report.rows[0].reconstruction
+    assert errors["icp (Table 3)"][0] < 0.1
+    assert errors["sparse"][0] < 0.1
+
+
+def test_report_files(aflw2000: Path, reconstructor: FaceReconstructor, tmp_path: Path) -> None:
+    report = evaluate_aflw2000(reconstructor, aflw2000, predictions="_peer.txt")
+    files = report.write(tmp_path / "out")
+    assert [file.name for file in files] == ["report.json", "report.md", "page.png"]
+    content = json.loads(files[0].read_text())  # what is not defined is null: one bin is empty
+    assert content["rows"][0]["nme_2d"]["bins"][2] is None
+    low, high = content["rows"][1]["nme_2d"]["mean_of_samples_95"]
+    mean = content["rows"][1]["nme_2d"]["mean_of_samples"]
+    assert low == pytest.approx(mean) and high == pytest.approx(mean)  # of one sample
+    assert [r["mean"] for r in content["published"] if r["method"] == "the paper"] == [3.59]
+    text = files[1].read_text()
+    assert "| the paper | 2.75 | 3.48 | 4.55 | 3.59 | 3.9372 |" in text
+    page = cv2.imread(str(files[2]))
+    assert page.shape == (900, 1200, 3)
+    assert (np.abs(page.astype(int) - [0, 255, 0]).max(2) < 60).sum() > 50  # answers, in green
+
+
+def test_the_page_needs_matplotlib(
+    aflw2000: Path,
+    reconstructor: FaceReconstructor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingDependency, match=r"facerecon\[report\]"):
+        evaluate_aflw2000(reconstructor, aflw2000).write(tmp_path / "out")
 
 
 def test_the_samples_first_weights_stay_under_their_mark(

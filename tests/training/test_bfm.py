@@ -12,10 +12,9 @@ from scipy.io import savemat
 
 from facerecon.cli import main
 from facerecon.errors import DataError
+from facerecon.evaluation.basel import BaselModel, FittedMat
 from facerecon.training.datasets import MorphableModel, read_labels, read_photos
 from facerecon.training.datasets.bfm import (
-    BaselModel,
-    FittedMat,
     prepare_300wlp,
     prnet_position_map,
     write_position_maps,

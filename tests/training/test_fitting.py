@@ -13,7 +13,7 @@ from facerecon.cli import main
 from facerecon.errors import DataError
 from facerecon.geometry import FACE_TO_CAMERA, matrix_from_euler
 from facerecon.training.datasets import MorphableModel, read_labels
-from facerecon.training.datasets.own import fit_folder, read_points
+from facerecon.training.datasets.own import face_points, fit_folder
 from facerecon.training.datasets.pack import landmarks_in_photo
 from facerecon.training.fitting import FaceFit, FaceFitter, PointSet
 from facerecon.uv import UVLayout
@@ -130,7 +130,7 @@ def test_a_folder_of_photos_becomes_a_data_folder(
 def test_unreadable_points_are_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=name):
-        read_points(tmp_path / name)
+        face_points(tmp_path / name)
 
 
 def test_real_points_agree_with_the_shipped_fits(data_folder: Path, layout: UVLayout) -> None:

@@ -82,14 +82,54 @@ def _parser() -> argparse.ArgumentParser:
     aflw2000 = protocols.add_parser("aflw2000", help="AFLW2000-3D: 68-point NME by yaw")
     aflw2000.add_argument("path", type=Path, help="folder of .jpg and .mat")
     aflw2000.add_argument(
-        "--predictions", metavar="SUFFIX", help="also measure NAME<SUFFIX> text files, (68, 3)"
+        "--predictions",
+        metavar="WHERE",
+        help="also measure another tool's points: a folder of NAME.npz, .npy or .txt, or the "
+        "suffix of text files beside the photos",
     )
     aflw2000.add_argument("--predictions-z", choices=["into", "towards"], default="into")
     aflw2000.add_argument("--origin", choices=["published", "corrected"], default="published")
-    aflw2000.add_argument("--detected", action="store_true", help="boxes from the detector")
+    aflw2000.add_argument(
+        "--crops",
+        nargs="+",
+        choices=["max", "mean", "detected"],
+        default=["max"],
+        help="sqrt(2) x the larger side of the true box, 1.6 x its mean side, the detector's box",
+    )
+    aflw2000.add_argument("--detected", action="store_true", help="short for --crops detected")
+    aflw2000.add_argument("--labels", metavar="NPY", help="other labels, (n, 2 or 3, 68)")
+    aflw2000.add_argument("--yaws", metavar="NPY", help="other yaws for the bins, (n,) degrees")
+    aflw2000.add_argument(
+        "--basel", nargs=2, metavar=("BFM_MAT", "UV_MAT"), help="for the dense reconstruction error"
+    )
+    aflw2000.add_argument("--seed", type=int, default=0, help="of bootstrap and balanced draw")
+    aflw2000.add_argument(
+        "-o", "--output", type=Path, help="folder for report.json, report.md and page.png"
+    )
     aflw2000.add_argument("--json", action="store_true")
     _add_model_options(aflw2000)
     aflw2000.set_defaults(run=_evaluate_aflw2000)
+
+    points = protocols.add_parser("points", help="photos with 68, 30 or 21 hand-made points")
+    points.add_argument("path", type=Path, help="photos with NAME.pts, .npy or .txt beside them")
+    points.add_argument("--predictions", type=Path, help="folder of another tool's 68 points")
+    points.add_argument("--json", action="store_true")
+    _add_model_options(points)
+    points.set_defaults(run=_evaluate_points)
+
+    validation = protocols.add_parser("validation", help="a data folder's split 'val'")
+    validation.add_argument("path", type=Path, help="data folder")
+    validation.add_argument("--json", action="store_true")
+    _add_model_options(validation)
+    validation.set_defaults(run=_evaluate_validation)
+
+    speed = protocols.add_parser("speed", help="milliseconds of each stage, and memory")
+    speed.add_argument("photo", type=Path)
+    speed.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    speed.add_argument("--runs", type=int, default=30)
+    speed.add_argument("--json", action="store_true")
+    _add_model_options(speed)
+    speed.set_defaults(run=_evaluate_speed)
     return parser
 
 
@@ -226,10 +266,47 @@ def _evaluate_aflw2000(options: argparse.Namespace) -> int:
     report = evaluate_aflw2000(
         _reconstructor(options),
         options.path,
+        crops=options.crops,
         predictions=options.predictions,
         predictions_z=options.predictions_z,
         detected=options.detected,
         origin=options.origin,
+        labels=options.labels,
+        yaws=options.yaws,
+        basel=options.basel,
+        seed=options.seed,
+    )
+    print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    if options.output is not None:
+        for file in report.write(options.output):
+            print(file, file=sys.stderr)
+    return 0
+
+
+def _evaluate_points(options: argparse.Namespace) -> int:
+    from facerecon.evaluation import evaluate_points
+
+    reports = evaluate_points(
+        _reconstructor(options), options.path, predictions=options.predictions
+    )
+    for report in reports:
+        print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0
+
+
+def _evaluate_validation(options: argparse.Namespace) -> int:
+    from facerecon.training.validation import validate
+
+    report = validate(_reconstructor(options), options.path)
+    print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0
+
+
+def _evaluate_speed(options: argparse.Namespace) -> int:
+    from facerecon.evaluation import evaluate_speed
+
+    report = evaluate_speed(
+        _reconstructor(options), options.photo, batches=options.batches, runs=options.runs
     )
     print(json.dumps(report.to_dict()) if options.json else report.to_text())
     return 0

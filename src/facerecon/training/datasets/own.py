@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facerecon.errors import DataError, ImageError
+from facerecon.evaluation.annotations import read_points
 from facerecon.geometry import FACE_TO_CAMERA, euler_from_matrix
 from facerecon.image import read_image
 from facerecon.training.datasets.labels import (
@@ -21,38 +22,24 @@ from facerecon.training.datasets.labels import (
 )
 from facerecon.training.fitting import FaceFit, FaceFitter, PointSet
 
-__all__ = ["fit_folder", "read_points"]
+__all__ = ["face_points", "fit_folder"]
 
 _PHOTOS = (".jpg", ".jpeg", ".png")
 _GOOD = 8.0
 """Largest residual of a fit that is marked as good, percent of the box."""
 
 
-def read_points(file: str | Path) -> NDArray[np.float64]:
-    """Landmarks of one face: (68, 2), (68, 3) or (468, 3) pixels, an integer a pixel's centre.
-
-    Args:
-        file: ``.pts`` (300-W, whose first pixel is 1), ``.npy``, or text with a point a line.
+def face_points(file: str | Path) -> NDArray[np.float64]:
+    """Landmarks of one face, (68, 2), (68, 3) or (468, 3) pixels; see :func:`read_points`.
 
     Raises:
-        DataError: It cannot be read, or holds something else.
+        DataError: They cannot be read, or are something else.
     """
-    path = Path(file)
-    try:
-        if path.suffix == ".npy":
-            points = np.load(path, allow_pickle=False).astype(np.float64)
-        elif path.suffix == ".pts":
-            text = path.read_text()
-            inside = text[text.index("{") + 1 : text.index("}")].split()
-            points = np.array(inside, np.float64).reshape(-1, 2) - 1.0
-        else:
-            points = np.loadtxt(path, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read points from {path}: {error}") from error
+    points = read_points(file)
     if points.shape not in ((68, 2), (68, 3), (468, 3)):
-        raise DataError(f"{path} holds {points.shape} points; (68, 2 or 3) or (468, 3) is needed")
-    if np.isinf(points).any() or np.isfinite(points).all(1).sum() < 6:
-        raise DataError(f"{path} has fewer than six finite points, or infinite ones")
+        raise DataError(f"{file} holds {points.shape} points; (68, 2 or 3) or (468, 3) is needed")
+    if np.isfinite(points).all(1).sum() < 6:
+        raise DataError(f"{file} has fewer than six finite points")
     return points
 
 
@@ -69,7 +56,7 @@ def fit_folder(
     """Fit the face model to photos with landmarks and write a data folder.
 
     Args:
-        photos: Folder of pictures, each with its points beside it, see :func:`read_points`.
+        photos: Folder of pictures, each with its points beside it, see :func:`face_points`.
         output: The data folder, made when missing.
         model: ``ict_face.npz``.
         mediapipe: ``mediapipe468_ict.npz``; needed for (468, 3) points.
@@ -152,7 +139,7 @@ def _checked(file: Path, bad: BadData) -> NDArray[np.float64] | None:
         skip_or_refuse(bad, f"{file} has no {file.stem}.pts, .npy or .txt beside it")
         return None
     try:
-        photo, points = read_image(file), read_points(existing[0])
+        photo, points = read_image(file), face_points(existing[0])
     except (DataError, ImageError) as error:
         skip_or_refuse(bad, str(error))
         return None

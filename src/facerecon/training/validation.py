@@ -1,0 +1,154 @@
+"""How good weights are on the validation split, by source and by yaw: for choosing checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facerecon.errors import DataError
+from facerecon.evaluation.annotations import INNER_51, from_68
+from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
+from facerecon.geometry import box_of_points
+from facerecon.reconstructor import FaceReconstructor
+from facerecon.training.datasets import (
+    MorphableModel,
+    model_file,
+    read_labels,
+    read_layout,
+    read_photos,
+)
+from facerecon.training.datasets.pack import landmarks_in_photo
+
+__all__ = ["Validation", "validate"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Errors on the validation split, percent of the box of the fitted 68 points.
+
+    Attributes:
+        source: (n,) data set of each photo.
+        yaw: (n,) degrees.
+        fitted: (n,) 68-point 2D NME against the fitted face models.
+        hand: (n,) mean distance to the hand-made points that have a counterpart; NaN without any.
+    """
+
+    source: NDArray[np.str_]
+    yaw: NDArray[np.float32]
+    fitted: NDArray[np.float64]
+    hand: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means by source and yaw bin."""
+        result: dict[str, Any] = {}
+        for name in ("all", *np.unique(self.source).tolist()):
+            mine = np.full(len(self.yaw), True) if name == "all" else self.source == name
+            bins = yaw_bin(self.yaw[mine])
+            result[name] = {"photos": np.bincount(bins, minlength=len(YAW_BINS)).tolist()}
+            for kind in ("fitted", "hand"):
+                errors = getattr(self, kind)[mine]
+                means = [_mean(errors[bins == k]) for k in range(len(YAW_BINS))]
+                whole = mean_of_bins(errors, bins)
+                result[name][kind] = {
+                    "bins": means,
+                    "mean_of_bins": None if np.isnan(whole) else whole,
+                    "mean_of_samples": _mean(errors),
+                }
+        return result
+
+    def to_text(self) -> str:
+        """A table."""
+        head = f"{'':20}{'photos':>16}{'[0,30]':>8}{'(30,60]':>9}{'>60':>7}{'bins':>7}{'mean':>7}"
+        lines = ["validation split, mean distance in percent of the fitted points' box", head]
+        for name, values in self.to_dict().items():
+            count = "/".join(map(str, values["photos"]))
+            for kind in ("fitted", "hand"):
+                v = values[kind]
+                numbers = [*v["bins"], v["mean_of_bins"], v["mean_of_samples"]]
+                cells = ["-" if n is None else f"{n:.2f}" for n in numbers]
+                widths = (8, 9, 7, 7, 7)
+                row = "".join(c.rjust(w) for c, w in zip(cells, widths, strict=True))
+                lines.append(f"{name + ', ' + kind:20}{count:>16}{row}")
+        return "\n".join(lines)
+
+
+def _mean(errors: NDArray[np.float64]) -> float | None:
+    known = errors[np.isfinite(errors)]
+    return float(known.mean()) if len(known) else None
+
+
+def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32) -> Validation:
+    """Measure weights on the good photos of the validation split, with the true boxes.
+
+    Args:
+        reconstructor: What is measured.
+        data: A data folder.
+        batch: Photos at once.
+
+    Raises:
+        DataError: Data are missing or damaged, or nothing is in the split ``val``.
+    """
+    layout, labels = read_layout(data), read_labels(data)
+    rows = np.flatnonzero(labels.good & (labels.split == "val"))
+    if not len(rows):
+        raise DataError(f"{data} has no good photo with split 'val'")
+    labels = labels.take(rows)
+    model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
+    truth = landmarks_in_photo(labels, model, layout)
+    found = np.full_like(truth, np.nan)
+    waiting: list[tuple[int, NDArray[np.uint8]]] = []
+
+    def answer() -> None:
+        photos = [photo for _, photo in waiting]
+        boxes = [box_of_points(truth[i]) for i, _ in waiting]
+        for (i, _), face in zip(
+            waiting, reconstructor.reconstruct_batch(photos, boxes), strict=True
+        ):
+            if face is not None:  # with boxes given there always is one
+                found[i] = face.landmarks
+        waiting.clear()
+
+    bar = tqdm(total=len(rows), desc="validation", unit="photo", file=sys.stderr)
+    for i, photo in read_photos(data, labels.path):
+        waiting.append((i, photo))
+        bar.update()
+        if len(waiting) == batch:
+            answer()
+    if waiting:
+        answer()
+    bar.close()
+    hand = np.array(
+        [
+            _hand_error(found[i, :, :2], labels.hand_points[i], int(labels.hand_count[i]), truth[i])
+            for i in range(len(rows))
+        ]
+    )
+    fitted = point_errors(found[:, :, :2], truth[:, :, :2])
+    return Validation(labels.source, labels.yaw, fitted, hand)
+
+
+def _hand_error(
+    found: NDArray[np.float64],
+    hand: NDArray[np.float32],
+    count: int,
+    truth: NDArray[np.float64],
+) -> float:
+    """Mean distance to one photo's hand-made points, percent of the fitted points' box."""
+    if count not in (68, 30, 21):
+        return float("nan")
+    sides = [from_68(found, count)]
+    if count == 30:
+        sides.append(from_68(found, count, mirrored=True))
+    used = INNER_51 if count == 68 else np.arange(count)
+    distances = [np.linalg.norm(side - hand[:count], axis=1)[used] for side in sides]
+    known = np.isfinite(distances[0])
+    if not known.any():
+        return float("nan")
+    box = np.ptp(truth[:, :2], axis=0)
+    return float(100 * min(d[known].mean() for d in distances) / np.sqrt(box.prod()))
