@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ class SpeedReport:
         hardware: Where it was measured.
         milliseconds: Times per call of each stage.
         photos: Photos per call of each stage.
-        peak_megabytes: Largest resident memory of this process, 10^6 bytes.
+        peak_megabytes: Largest resident memory of this process, 10^6 bytes; None on Windows.
         gpu_megabytes: Largest memory that torch held on the GPU; None without one.
     """
 
     hardware: dict[str, str]
     milliseconds: dict[str, NDArray[np.float64]]
     photos: dict[str, int]
-    peak_megabytes: float
+    peak_megabytes: float | None
     gpu_megabytes: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,10 +71,10 @@ class SpeedReport:
                 f"{name:32}{v['median_ms']:10.2f}{f'{low:.2f}-{high:.2f}':>16}"
                 f"{v['p99_ms']:9.2f}{v['photos_per_second']:10.1f}"
             )
-        memory = f"peak memory {self.peak_megabytes:.0f} MB"
-        if self.gpu_megabytes is not None:
-            memory += f", {self.gpu_megabytes:.0f} MB on the GPU"
-        return "\n".join([*lines, memory])
+        for where, value in (("host", self.peak_megabytes), ("GPU", self.gpu_megabytes)):
+            if value is not None:
+                lines.append(f"peak memory, {where}: {value:.0f} MB")
+        return "\n".join(lines)
 
 
 def evaluate_speed(
@@ -131,10 +131,18 @@ def evaluate_speed(
             if run >= _WARM_UP:
                 times[name].append(1000 * (time.perf_counter() - start))
     held = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return SpeedReport(
-        _hardware(device), {k: np.array(v) for k, v in times.items()}, photos, peak, held
-    )
+    milliseconds = {name: np.array(values) for name, values in times.items()}
+    return SpeedReport(_hardware(device), milliseconds, photos, _peak_megabytes(), held)
+
+
+def _peak_megabytes() -> float | None:
+    """Largest resident memory of this process; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _forward(
