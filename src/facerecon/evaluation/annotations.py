@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from facerecon.errors import DataError
 
-__all__ = ["INNER_51", "AnnotatedPhoto", "from_68", "read_annotated", "read_points"]
+__all__ = [
+    "INNER_51",
+    "AnnotatedPhoto",
+    "annotation_distance",
+    "from_68",
+    "read_annotated",
+    "read_points",
+]
 
 INNER_51 = np.arange(17, 68)
 """The 68 points without the jaw."""
@@ -124,3 +131,24 @@ def from_68(points: NDArray[np.float64], count: int, mirrored: bool = False) -> 
         if group:
             out[..., k, :] = source[..., list(group), :].mean(-2)
     return out
+
+
+def annotation_distance(found: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Mean distance in pixels of the 68 found points to an annotation's known points.
+
+    Of 68 points the 51 inner ones count. CFP's 30 lie on the half of the face that is seen: the one
+    that fits by far better.
+
+    Args:
+        found: (68, 2).
+        truth: (68, 30 or 21, 2), NaN where hidden.
+
+    Returns:
+        NaN where none of them is known.
+    """
+    count = len(truth)
+    sides = [from_68(found, count, mirrored) for mirrored in (False, True)[: 1 + (count == 30)]]
+    used = INNER_51 if count == 68 else np.arange(count)
+    distances = [np.linalg.norm(side - truth, axis=1)[used] for side in sides]
+    known = np.isfinite(distances[0])
+    return float(min(d[known].mean() for d in distances)) if known.any() else float("nan")

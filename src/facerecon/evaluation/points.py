@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facerecon.errors import DataError
-from facerecon.evaluation.annotations import INNER_51, from_68, read_annotated, read_points
+from facerecon.evaluation.annotations import annotation_distance, read_annotated, read_points
 from facerecon.evaluation.metrics import INTER_OCULAR, bootstrap_interval
 from facerecon.geometry import box_of_points
 from facerecon.image import read_image
@@ -115,12 +115,7 @@ def _errors(found: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[flo
     count = len(truth)
     if found.shape != (68, 2):
         raise DataError(f"predictions are {found.shape}, 68 points are needed")
-    sides = [from_68(found, count)]
-    if count == 30:  # the half of the face that is seen: the one that fits by far better
-        sides.append(from_68(found, count, mirrored=True))
-    used = INNER_51 if count == 68 else np.arange(count)
-    distances = [np.nanmean(np.linalg.norm(side - truth, axis=1)[used]) for side in sides]
-    distance = float(np.min(distances))
+    distance = annotation_distance(found, truth)
     known = truth[np.isfinite(truth).all(1)]
     size = float(np.sqrt(np.ptp(known, axis=0).prod()))
     corners = {68: INTER_OCULAR, 30: (12, 12), 21: (6, 11)}[count]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facerecon.errors import DataError
-from facerecon.evaluation.annotations import INNER_51, from_68
+from facerecon.evaluation.annotations import annotation_distance
 from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
 from facerecon.geometry import box_of_points
 from facerecon.reconstructor import FaceReconstructor
@@ -142,13 +142,6 @@ def _hand_error(
     """Mean distance to one photo's hand-made points, percent of the fitted points' box."""
     if count not in (68, 30, 21):
         return float("nan")
-    sides = [from_68(found, count)]
-    if count == 30:
-        sides.append(from_68(found, count, mirrored=True))
-    used = INNER_51 if count == 68 else np.arange(count)
-    distances = [np.linalg.norm(side - hand[:count], axis=1)[used] for side in sides]
-    known = np.isfinite(distances[0])
-    if not known.any():
-        return float("nan")
+    distance = annotation_distance(found, hand[:count].astype(np.float64))
     box = np.ptp(truth[:, :2], axis=0)
-    return float(100 * min(d[known].mean() for d in distances) / np.sqrt(box.prod()))
+    return float(100 * distance / np.sqrt(box.prod()))
