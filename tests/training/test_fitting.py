@@ -154,3 +154,36 @@ def test_real_points_agree_with_the_shipped_fits(data_folder: Path, layout: UVLa
     nme = np.linalg.norm(a - b, axis=2).mean(1) / np.sqrt(np.ptp(a, axis=1).prod(1)) * 100
     assert nme[shipped.good].mean() < 1.25
     assert np.median(angle_between(fit.rotation, shipped.rotation)) < 2
+
+
+def test_mediapipes_points_through_their_correspondence(
+    data: Path, faces, layout: UVLayout, tmp_path: Path
+) -> None:
+    """468 points on random triangles of the face, hidden ones spoilt as guesses are."""
+    truth, _ = faces
+    rng = np.random.default_rng(7)
+    chosen = layout.triangles[rng.choice(len(layout.triangles), 468, replace=False)]
+    weights = rng.dirichlet(np.ones(3), 468)
+    file = tmp_path / "mediapipe468_ict.npz"
+    np.savez(file, tri=layout.source_index[chosen], bary=weights)
+    model = MorphableModel.load(data / "ict_face.npz", layout, 80)
+    points = []
+    for i in range(COUNT):
+        vertices = model.vertices(truth["identity"][i], truth["expression"][i])
+        placed = truth["scale"][i] * vertices @ truth["rotation"][i].T + truth["translation"][i]
+        points.append(np.einsum("kcd,kc->kd", placed[chosen], weights))
+    fitter = FaceFitter(data / "ict_face.npz", [PointSet.mediapipe468(file)])
+    fit = fitter.fit([np.stack(points)])
+    assert fit.residual.max() < 2
+    assert angle_between(fit.rotation, truth["rotation"]).mean() < 4
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    place = (points[0] - points[0].mean(0)) * 150 / np.ptp(points[0][:, :2], axis=0).max()
+    cv2.imwrite(str(photos / "a.png"), np.full((230, 250, 3), 40, np.uint8))
+    np.save(photos / "a.npy", place + [120, 110, 0])
+    with pytest.raises(DataError, match="--mediapipe"):
+        fit_folder(photos, tmp_path / "out", data / "ict_face.npz")
+    report = fit_folder(photos, tmp_path / "out", data / "ict_face.npz", file)
+    assert report["good"] == 1 and report["median_residual_percent"] < 2
+    assert np.isnan(read_labels(tmp_path / "out").hand_points).all()
