@@ -123,6 +123,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(validation)
     validation.set_defaults(run=_evaluate_validation)
 
+    robustness = protocols.add_parser(
+        "robustness", help="the split 'val' with worse boxes and worse photos"
+    )
+    robustness.add_argument("path", type=Path, help="data folder")
+    robustness.add_argument("--count", type=int, default=90, help="photos, evenly over yaw")
+    robustness.add_argument("--json", action="store_true")
+    _add_model_options(robustness)
+    robustness.set_defaults(run=_evaluate_robustness)
+
     speed = protocols.add_parser("speed", help="milliseconds of each stage, and memory")
     speed.add_argument("photo", type=Path)
     speed.add_argument("--batches", type=int, nargs="+", default=[1, 16])
@@ -298,6 +307,14 @@ def _evaluate_validation(options: argparse.Namespace) -> int:
     from facerecon.training.validation import validate
 
     report = validate(_reconstructor(options), options.path)
+    print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0
+
+
+def _evaluate_robustness(options: argparse.Namespace) -> int:
+    from facerecon.training.robustness import measure_robustness
+
+    report = measure_robustness(_reconstructor(options), options.path, options.count)
     print(json.dumps(report.to_dict()) if options.json else report.to_text())
     return 0
 
