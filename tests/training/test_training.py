@@ -90,7 +90,9 @@ def test_every_loss_overfits_one_batch(data: Path, tmp_path: Path, loss: str) ->
 def test_a_run_starts_from_weights(data: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, start="fast", learning_rate=0.0, weight_decay=0.0)
     trainer = Trainer(config, opened(config, data, tmp_path), tmp_path / "run")
-    theirs = FaceReconstructor.from_pretrained("fast").checkpoint.network.state_dict()
+    packaged = FaceReconstructor.from_pretrained("fast").checkpoint
+    theirs = packaged.network.state_dict()
+    assert trainer.checkpoint().info["samples_seen"] == packaged.info["samples_seen"]
     for name, tensor in trainer.checkpoint().network.state_dict().items():
         torch.testing.assert_close(tensor, theirs[name], msg=name)
     trainer.train_step(0, trainer.network, trainer.batch(0))

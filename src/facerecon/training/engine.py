@@ -162,8 +162,11 @@ class Trainer:
             )
         torch.manual_seed(config.seed)  # the network's initialisation
         network = FaceNetwork(NetworkConfig.named(config.network))
+        self.seen_before = 0
         if config.start:
-            network.load_state_dict(_start(config, network).state_dict())
+            start = _start(config, network)
+            network.load_state_dict(start.network.state_dict())
+            self.seen_before = int(start.info.get("samples_seen", 0))
         self.processes.synced(network)
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
@@ -238,7 +241,7 @@ class Trainer:
         info = {
             "trained_on": config.trained_on,
             "license": config.license,
-            "samples_seen": self.step * config.batch,
+            "samples_seen": self.seen_before + self.step * config.batch,
             **({"started_from": config.start} if config.start else {}),
         }
         return Checkpoint(network.eval(), self.layout, config.margin, info)
@@ -395,12 +398,12 @@ def _resident(pool: PhotoPool, device: torch.device) -> Tensor | None:
     return squares
 
 
-def _start(config: TrainConfig, network: FaceNetwork) -> FaceNetwork:
+def _start(config: TrainConfig, network: FaceNetwork) -> Checkpoint:
     """The weights a run starts from."""
-    start = Checkpoint.load(resolve(config.start)).network
-    if start.config != network.config:
+    start = Checkpoint.load(resolve(config.start))
+    if start.network.config != network.config:
         raise ConfigError(
-            f"the weights {config.start!r} are of the network {start.config.name!r}, "
+            f"the weights {config.start!r} are of the network {start.network.config.name!r}, "
             f"{config.network!r} is to be trained"
         )
     return start
