@@ -20,9 +20,9 @@ SMALL = ["--set", "pack_size=64", "--set", "compile=false", "--set", "bfloat16=f
 
 def test_smoke(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--data", str(data), "--cache", str(tmp_path / "cache")]
-    assert main(["train", "fast", *where, *SMALL, "--smoke"]) == 0
+    assert main(["train", "fast", *where, *SMALL, "--set", "steps=60", "--smoke"]) == 0
     assert "it learns" in capsys.readouterr().out
-    frozen = ["--set", "learning_rate=0.0"]
+    frozen = ["--set", "learning_rate=0.0", "--set", "steps=6"]
     assert main(["train", "fast", *where, *SMALL, *frozen, "--smoke"]) == 1
     assert "does NOT learn" in capsys.readouterr().out
 

@@ -153,7 +153,8 @@ def _train(options: argparse.Namespace) -> int:
 
     config, data = _config(options), _folders(options.data)
     if options.smoke:
-        first, last = smoke_test(config, data, options.cache, device=options.device)
+        steps = min(config.steps, 200)
+        first, last = smoke_test(config, data, options.cache, steps, options.device)
         works = last < first / 10
         print(f"loss {first:.4f} -> {last:.4f}: {'it learns' if works else 'it does NOT learn'}")
         return 0 if works else _UNMET
