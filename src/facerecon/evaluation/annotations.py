@@ -111,6 +111,18 @@ def read_points(file: str | Path) -> NDArray[np.float64]:
     return points
 
 
+def read_prediction(folder: str | Path, name: str) -> NDArray[np.float64]:
+    """Another tool's points of one photo, from NAME.npz, .npy or .txt.
+
+    Raises:
+        DataError: None of them is there, or it cannot be read.
+    """
+    for suffix in (".npz", ".npy", ".txt"):
+        if (Path(folder) / f"{name}{suffix}").is_file():
+            return read_points(Path(folder) / f"{name}{suffix}")
+    raise DataError(f"{folder} holds no {name}.npz, .npy or .txt")
+
+
 def from_68(points: NDArray[np.float64], count: int, mirrored: bool = False) -> NDArray[np.float64]:
     """The points of another annotation, read from the 68.
 

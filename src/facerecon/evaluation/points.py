@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facerecon.errors import DataError
-from facerecon.evaluation.annotations import annotation_distance, read_annotated, read_points
+from facerecon.evaluation.annotations import annotation_distance, read_annotated, read_prediction
 from facerecon.evaluation.metrics import INTER_OCULAR, bootstrap_interval
 from facerecon.geometry import box_of_points
 from facerecon.image import read_image
@@ -96,11 +96,8 @@ def evaluate_points(
         face = reconstructor.reconstruct(photo, box_of_points(first.landmarks))
         own.append(_errors(face.landmarks[:, :2], sample.points))
         if predictions is not None:
-            files = [Path(predictions) / f"{sample.name}{s}" for s in (".npz", ".npy", ".txt")]
-            existing = [file for file in files if file.is_file()]
-            if not existing:
-                raise DataError(f"{predictions} holds no {sample.name}.npz, .npy or .txt")
-            peers.append(_errors(read_points(existing[0])[:, :2], sample.points))
+            points = read_prediction(predictions, sample.name)[:, :2]
+            peers.append(_errors(points, sample.points))
     names = tuple(sample.name for sample in samples)
     counts = np.array([len(sample.points) for sample in samples])
     title = f"facerecon {reconstructor.checkpoint.network.config.name}"

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from facerecon.detection import overlap
 from facerecon.errors import DataError, NoFaceFound
 from facerecon.evaluation.aflw2000 import AFLW2000Sample, read_aflw2000
-from facerecon.evaluation.annotations import read_points
+from facerecon.evaluation.annotations import read_points, read_prediction
 from facerecon.evaluation.basel import BaselModel, FittedMat
 from facerecon.evaluation.metrics import angle_error, yaw_bin
 from facerecon.evaluation.reconstruction import (
@@ -175,16 +175,11 @@ def _reconstruction(
 def _prediction(folder: str | Path, name: str, where: str) -> NDArray[np.float64]:
     """Another tool's (68, 3) points of one photo; z is 0 where it gives none."""
     if Path(where).is_dir():
-        files = [Path(where) / f"{name}{suffix}" for suffix in (".npz", ".npy", ".txt")]
-        existing = [file for file in files if file.is_file()]
-        if not existing:
-            raise DataError(f"{where} holds no {name}.npz, .npy or .txt")
-        file = existing[0]
+        points = read_prediction(where, name)
     else:
-        file = Path(folder) / f"{name}{where}"
-    points = read_points(file)
+        points = read_points(Path(folder) / f"{name}{where}")
     if len(points) != 68:
-        raise DataError(f"{file} holds {points.shape} numbers, (68, 2 or 3) is needed")
+        raise DataError(f"{name}: {where} holds {points.shape} numbers, (68, 2 or 3) is needed")
     return np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
 
 
