@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from facerecon.checkpoint import Checkpoint, resolve
 from facerecon.errors import ConfigError
+from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
 from facerecon.network import FaceNetwork, NetworkConfig
 from facerecon.training.augment import (
     PhotoDraw,
@@ -56,10 +57,7 @@ _CHANGEABLE = {
 
 _Draw = TypeVar("_Draw", CropDraw, PhotoDraw)
 
-__all__ = ["YAW_BINS", "Trainer", "smoke_test", "train"]
-
-YAW_BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 181.0))
-"""|yaw| bins of AFLW2000-3D's protocol, degrees; the first includes both of its ends."""
+__all__ = ["Trainer", "smoke_test", "train"]
 
 
 def train(
@@ -326,20 +324,15 @@ class Trainer:
     def validate(self, batch: int = 64) -> dict[str, float]:
         """68-point 2D NME in percent on the validation split, by |yaw| bin, and their mean."""
         rows = self._validation_rows()
-        errors = []
-        for start in range(0, len(rows), batch):
-            _, found, truth = self._still(rows[start : start + batch])
-            box = truth[:, :, :2].amax(1) - truth[:, :, :2].amin(1)
-            distance = (found - truth)[:, :, :2].norm(dim=2).mean(1)
-            errors.append((distance / box.prod(1).sqrt() * 100).cpu())
-        nme = torch.cat(errors).numpy()
-        yaw = np.abs(self.pool.labels.yaw[rows])
+        starts = range(0, len(rows), batch)
+        parts = [self._still(rows[start : start + batch])[1:] for start in starts]
+        found, truth = (torch.cat([p[k][:, :, :2] for p in parts]).cpu().numpy() for k in (0, 1))
+        nme, bins = point_errors(found, truth), yaw_bin(self.pool.labels.yaw[rows])
         result = {}
-        for low, high in YAW_BINS:
-            inside = (yaw <= high) & ((yaw > low) | (low == 0))
-            mean = float(nme[inside].mean()) if inside.any() else float("nan")
-            result[f"nme_{low:.0f}_{min(high, 90):.0f}"] = mean
-        return {**result, "nme": float(np.mean(list(result.values())))}
+        for k, (low, high) in enumerate(YAW_BINS):
+            inside = nme[bins == k]
+            result[f"nme_{low}_{high}"] = float(inside.mean()) if len(inside) else float("nan")
+        return {**result, "nme": mean_of_bins(nme, bins)}
 
     def _save(self) -> None:
         """Write the whole state beside the last one, then move it over it."""
