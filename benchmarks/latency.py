@@ -30,7 +30,7 @@ face = reconstructor.reconstruct(photo, box)
 crop = face.frame.warp(photo)
 stages: dict[str, Callable[[], object]] = {
     "read": lambda: facerecon.read_image(options.photo),
-    "detect, default": lambda: reconstructor.detector.detect(photo),
+    "detect, default": lambda: reconstructor.detect(photo),
     "crop": lambda: face.frame.warp(photo),
     "network": lambda: reconstructor._position_maps([crop]),
     "landmarks, box given": lambda: reconstructor.landmarks(photo, box),
@@ -45,8 +45,6 @@ if options.yunet:
 times: dict[str, list[float]] = {name: [] for name in stages}
 for run in range(options.runs + 3):
     for name, stage in stages.items():
-        if name == "detect, default" and run > 8:
-            continue
         start = time.perf_counter()
         stage()
         if run >= 3:

@@ -19,6 +19,7 @@ import torch
 from facerecon.training import TrainConfig
 from facerecon.training.datasets import model_file
 from facerecon.training.engine import Trainer
+from facerecon.training.position_maps import PositionMapTask
 from facerecon.training.processes import Processes
 from facerecon.training.rendering import HeadModel, heads, profiling
 from facerecon.training.sources import open_sources
@@ -34,19 +35,21 @@ options = parser.parse_args()
 
 config = TrainConfig.from_toml(options.config, options.set)
 sources = open_sources(config, [(options.data, 1.0)], options.cache, 2)
-trainer = Trainer(config, sources, options.cache, Processes(options.device))
+processes = Processes(options.device)
+task = PositionMapTask(config, sources, processes.device)
+trainer = Trainer(config, task, options.cache, processes)
 forward = torch.compile(trainer.network) if config.compile else trainer.network
 fixed = trainer.batch(0)
-tasks = {
+stages = {
     "data": lambda step: trainer.batch(step),
     "network": lambda step: trainer.train_step(step, forward, fixed),
     "both": lambda step: trainer.train_step(step, forward, trainer.batch(step)),
 }
-times: dict[str, list[float]] = {name: [] for name in tasks}
+times: dict[str, list[float]] = {name: [] for name in stages}
 for step in range(options.steps + 3):
-    for name, task in tasks.items():
+    for name, stage in stages.items():
         start = time.perf_counter()
-        task(step)
+        stage(step)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
         if step >= 3:

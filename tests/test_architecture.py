@@ -18,16 +18,17 @@ LAYERS = {
     "uv": 2,
     "checkpoint": 3,
     "decode": 3,
-    "detection": 3,
-    "reconstructor": 4,
-    "drawing": 5,
-    "__init__": 6,
-    "cli": 7,
-    "__main__": 8,
-    "evaluation": 9,
-    "training": 10,
+    "model_card": 4,
+    "detection": 4,
+    "reconstructor": 5,
+    "drawing": 6,
+    "__init__": 7,
+    "cli": 8,
+    "__main__": 9,
+    "evaluation": 10,
+    "training": 11,
 }
-ASIDE = 9  # from here on only for who measures and trains
+ASIDE = 10  # from here on only for who measures and trains
 FORBIDDEN_NAMES = {"utils", "common", "misc", "helpers", "core", "base"}
 # the command line loads these only when such a command runs
 LAZY = {("cli", "training"), ("cli", "evaluation")}

@@ -98,6 +98,50 @@ def test_a_turned_photo_turns_the_roll(
     assert np.degrees(difference.magnitude()) < 5
 
 
+@pytest.mark.parametrize("angle", [-60, -35, 35, 60])
+def test_a_leaning_head_is_cut_out_upright(
+    reconstructor: FaceReconstructor, photo: np.ndarray, angle: float
+) -> None:
+    matrix = cv2.getRotationMatrix2D((224.5, 130.0), -angle, 1)
+    turned = cv2.warpAffine(photo, matrix, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    upright = reconstructor.reconstruct(photo, BOX)
+    expected = upright.landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    leaning = reconstructor.reconstruct(turned, (*expected.min(0), *expected.max(0)))
+    assert upright.frame.angle == 0
+    assert leaning.frame.angle - angle == pytest.approx(upright.pose.roll, abs=8)
+    assert spread(leaning.landmarks[:, :2], expected) < 2.5
+
+
+@pytest.mark.parametrize(
+    "change", [(14, 0, 14, 0), (0, -14, 0, -14), (-14, -14, 14, 14), (10, 10, -10, -10)]
+)
+def test_a_box_that_is_off_hardly_matters(
+    reconstructor: FaceReconstructor, photo: np.ndarray, change: tuple[float, ...]
+) -> None:
+    expected = reconstructor.landmarks(photo, BOX)
+    assert spread(reconstructor.landmarks(photo, np.add(BOX, change)), expected) < 2.0
+
+
+def test_a_good_box_takes_one_pass(
+    reconstructor: FaceReconstructor, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    original = reconstructor._position_maps
+
+    def counted(crops: list[np.ndarray]) -> np.ndarray:
+        passes.append(len(crops))
+        return original(crops)
+
+    monkeypatch.setattr(reconstructor, "_position_maps", counted)
+    box = reconstructor.reconstruct(photo, BOX).box
+    passes.clear()
+    reconstructor.reconstruct(photo, box)
+    assert passes == [1]
+    passes.clear()
+    reconstructor.reconstruct_batch([photo] * 2, [box, np.add(box, [20, 0, 20, 0])])
+    assert passes == [2, 1]  # only the one that is off is run again
+
+
 def test_batches_equal_single_runs(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
     boxes = [BOX, np.add(BOX, 3), np.add(BOX, [-4, -4, 4, 4])]
     batch = reconstructor.reconstruct_batch([photo] * 3, boxes)

@@ -11,7 +11,7 @@ reconstructor.pose("photo.jpg")                 # yaw, pitch, roll
 from facerecon import errors
 from facerecon.checkpoint import Checkpoint
 from facerecon.decode import FaceMesh, HeadPose
-from facerecon.detection import Cascade, Detection, Detector, FixedPoint, YuNet
+from facerecon.detection import Cascade, Detection, Detector, SingleShot, YuNet
 from facerecon.drawing import draw_face
 from facerecon.errors import FacereconError, NoFaceFound
 from facerecon.image import read_image
@@ -31,10 +31,10 @@ __all__ = [
     "FaceNetwork",
     "FaceReconstructor",
     "FacereconError",
-    "FixedPoint",
     "HeadPose",
     "NetworkConfig",
     "NoFaceFound",
+    "SingleShot",
     "UVCodec",
     "UVLayout",
     "YuNet",

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from facerecon.errors import (
     CheckpointInvalid,
@@ -31,14 +32,30 @@ from facerecon.errors import (
 from facerecon.network import FaceNetwork, NetworkConfig
 from facerecon.uv import UVLayout
 
-__all__ = ["CONFIG_NAME", "EMBEDDED", "FORMAT", "WEIGHTS_NAME", "Checkpoint", "push", "resolve"]
+__all__ = [
+    "CONFIG_NAME",
+    "EMBEDDED",
+    "FORMAT",
+    "GOLDEN_NAME",
+    "WEIGHTS_NAME",
+    "Checkpoint",
+    "golden_difference",
+    "push",
+    "read_network",
+    "resolve",
+    "write_network",
+]
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 LAYOUT_NAME = "layout.safetensors"
+GOLDEN_NAME = "golden.safetensors"
+"""One input and its answer, beside packaged weights: see tools/make_golden.py."""
 FORMAT = "facerecon-1"
 EMBEDDED = ("fast",)
 """Names of the weights that come with the package; the first is the default."""
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -72,26 +89,10 @@ class Checkpoint:
 
         Args:
             folder: Made when missing.
-            dtype: Type of the stored floating tensors; as they are by default.
+            dtype: Type of the stored kernels; as they are by default.
         """
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        tensors = {}
-        for name, tensor in self.network.state_dict().items():
-            kept = tensor.detach().cpu()
-            # running statistics and pixel normalisation keep full precision: they are tiny, and a
-            # variance may lie outside float16's range
-            narrow = dtype is not None and tensor.is_floating_point() and _is_kernel(name, tensor)
-            tensors[name] = (kept.to(dtype) if narrow else kept).contiguous()
-        with tempfile.TemporaryDirectory(dir=target, prefix=".partial-") as partial:
-            unfinished = Path(partial)
-            save_file(tensors, unfinished / WEIGHTS_NAME, {"format": "pt"})
-            text = json.dumps(self.config(), indent=2) + "\n"
-            (unfinished / CONFIG_NAME).write_text(text, encoding="utf-8")
-            if self.layout.name != "ict":
-                self.layout.save(unfinished / LAYOUT_NAME)
-            for file in sorted(unfinished.iterdir()):
-                os.replace(file, target / file.name)
+        layout = self.layout if self.layout.name != "ict" else None
+        write_network(self.network, self.config(), Path(folder), dtype, layout)
 
     @classmethod
     def load(cls, folder: str | Path) -> Checkpoint:
@@ -102,47 +103,109 @@ class Checkpoint:
             CheckpointInvalid: A file is corrupted or foreign, or does not fit the other.
         """
         root = Path(folder)
-        for name in (CONFIG_NAME, WEIGHTS_NAME):
-            if not (root / name).is_file():
-                raise CheckpointNotFound(
-                    f"{root} holds no {name}; a checkpoint is a folder with {CONFIG_NAME} and "
-                    f"{WEIGHTS_NAME}"
-                )
-        config = _read_config(root / CONFIG_NAME)
-        layout = _layout(root, config)
+
+        def build(config: dict[str, Any]) -> FaceNetwork:
+            margin = config["crop"].get("margin") if isinstance(config["crop"], dict) else None
+            if not isinstance(margin, int | float) or not 0.5 < margin < 10:
+                raise ConfigError(f"crop.margin is {margin!r}, a factor is needed")
+            if not isinstance(config["layout"], dict):
+                raise ConfigError("layout must be an object")
+            return FaceNetwork(NetworkConfig.from_dict(config["network"]))
+
+        keys = {"format", "network", "crop", "layout", "info"}
+        network, config = read_network(root, FORMAT, keys, build)
+        layout, margin = _layout(root, config), float(config["crop"]["margin"])
+        return cls(network, layout, margin, MappingProxyType(dict(config["info"])))
+
+
+def write_network(
+    network: nn.Module,
+    config: Mapping[str, Any],
+    folder: Path,
+    dtype: torch.dtype | None = None,
+    layout: UVLayout | None = None,
+) -> None:
+    """Write a network and its ``config.json``; each file is written aside and moved in place.
+
+    Args:
+        network: Its parameters and buffers are written.
+        config: JSON-ready content of ``config.json``.
+        folder: Made when missing.
+        dtype: Type of the stored kernels; as they are by default.
+        layout: Written beside them when given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        kept = tensor.detach().cpu()
+        # running statistics and pixel normalisation keep full precision: they are tiny, and a
+        # variance may lie outside float16's range
+        narrow = dtype is not None and tensor.is_floating_point() and _is_kernel(name, tensor)
+        tensors[name] = (kept.to(dtype) if narrow else kept).contiguous()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        unfinished = Path(partial)
+        save_file(tensors, unfinished / WEIGHTS_NAME, {"format": "pt"})
+        text = json.dumps(config, indent=2) + "\n"
+        (unfinished / CONFIG_NAME).write_text(text, encoding="utf-8")
+        if layout is not None:
+            layout.save(unfinished / LAYOUT_NAME)
+        for file in sorted(unfinished.iterdir()):
+            os.replace(file, folder / file.name)
+
+
+def read_network(
+    folder: Path, kind: str, keys: set[str], build: Callable[[dict[str, Any]], _Network]
+) -> tuple[_Network, dict[str, Any]]:
+    """Read a network that :func:`write_network` wrote.
+
+    Args:
+        folder: Holds ``config.json`` and ``model.safetensors``.
+        kind: The format that ``config.json`` must name.
+        keys: The keys that it must have; ``info`` is an object.
+        build: Makes the network of a configuration; a ``ConfigError`` means that it is wrong.
+
+    Returns:
+        The network, ready for inference, and the content of ``config.json``.
+
+    Raises:
+        CheckpointNotFound: A file is missing.
+        CheckpointInvalid: A file is corrupted or foreign, or does not fit the other.
+    """
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise CheckpointNotFound(
+                f"{folder} holds no {name}; a checkpoint is a folder with {CONFIG_NAME} and "
+                f"{WEIGHTS_NAME}"
+            )
+    path = folder / CONFIG_NAME
+    config = _read_config(path, kind, keys)
+    try:
         with torch.device("meta"):
-            network = FaceNetwork(config["network"])
-        _load_weights(network, root / WEIGHTS_NAME)
-        margin = float(config["crop"]["margin"])
-        return cls(network.eval(), layout, margin, MappingProxyType(dict(config["info"])))
+            network = build(config)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointInvalid(f"{path}: {error}") from error
+    _load_weights(network, folder / WEIGHTS_NAME)
+    return network.eval(), config
 
 
 def _is_kernel(name: str, tensor: torch.Tensor) -> bool:
     return tensor.dim() == 4 and name.endswith("weight")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, kind: str, keys: set[str]) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointInvalid(f"{path} is no JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not isinstance(config, dict) or config.get("format") != kind:
         found = config.get("format") if isinstance(config, dict) else None
         raise CheckpointInvalid(
-            f"{path} is not a facerecon checkpoint: format is {found!r}, {FORMAT!r} is needed"
+            f"{path} is not a facerecon checkpoint: format is {found!r}, {kind!r} is needed"
         )
-    keys = {"format", "network", "crop", "layout", "info"}
     if set(config) != keys:
         raise CheckpointInvalid(f"{path} has the keys {sorted(config)}, {sorted(keys)} are needed")
-    margin = config["crop"].get("margin") if isinstance(config["crop"], dict) else None
-    if not isinstance(margin, int | float) or not 0.5 < margin < 10:
-        raise CheckpointInvalid(f"{path}: crop.margin is {margin!r}, a factor is needed")
-    if not isinstance(config["layout"], dict) or not isinstance(config["info"], dict):
-        raise CheckpointInvalid(f"{path}: layout and info must be objects")
-    try:
-        config["network"] = NetworkConfig.from_dict(config["network"])
-    except (ConfigError, TypeError) as error:
-        raise CheckpointInvalid(f"{path}: {error}") from error
+    if not isinstance(config["info"], dict):
+        raise CheckpointInvalid(f"{path}: info must be an object")
     return config
 
 
@@ -161,7 +224,7 @@ def _layout(root: Path, config: dict[str, Any]) -> UVLayout:
     return layout
 
 
-def _load_weights(network: FaceNetwork, path: Path) -> None:
+def _load_weights(network: nn.Module, path: Path) -> None:
     """Fill a network on the meta device, strictly, in float32."""
     try:
         tensors = load_file(path)
@@ -188,6 +251,25 @@ def _load_weights(network: FaceNetwork, path: Path) -> None:
 
 def _some(names: set[str]) -> str:
     return ", ".join(sorted(names)[:3]) or "none"
+
+
+def golden_difference(folder: str | Path, network: FaceNetwork) -> float | None:
+    """How far a network's answer is from the one stored beside its weights.
+
+    Args:
+        folder: Of the weights.
+        network: Made from them, on any device and of any type.
+
+    Returns:
+        The largest difference, in crop sides; None where no answer is stored.
+    """
+    path = Path(folder) / GOLDEN_NAME
+    if not path.is_file():
+        return None
+    golden = load_file(path)
+    with torch.inference_mode():
+        answer = network(golden["pixels"].to(network.pixel_mean.device))
+    return float((answer.float().cpu() - golden["answer"]).abs().max())
 
 
 def resolve(
@@ -273,13 +355,14 @@ def _is_transport(error: BaseException) -> bool:
 def push(
     checkpoint: Checkpoint,
     repo: str,
+    card: str,
     *,
     token: str | bool | None,
     private: bool,
     revision: str | None,
     commit_message: str,
 ) -> str:
-    """Upload a checkpoint and a model card to a Hub repository, made when missing.
+    """Upload a checkpoint and its model card to a Hub repository, made when missing.
 
     Returns:
         The address of the commit.
@@ -293,7 +376,6 @@ def push(
     api = huggingface_hub.HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(folder)
-        card = _model_card(checkpoint)
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
         try:
             api.create_repo(repo, private=private, exist_ok=True)
@@ -309,16 +391,3 @@ def push(
                 raise HubUnreachable(f"uploading to {repo!r} failed: {error}") from error
             raise
     return str(commit.commit_url)
-
-
-def _model_card(checkpoint: Checkpoint) -> str:
-    facts = "\n".join(
-        f"- {key.replace('_', ' ')}: {value}" for key, value in checkpoint.info.items()
-    )
-    return (
-        "---\nlibrary_name: facerecon\ntags: [face-alignment, 3d-face, head-pose]\n---\n\n"
-        f"# facerecon weights: {checkpoint.network.config.name}\n\n{facts}\n\n"
-        "    import facerecon\n"
-        "    reconstructor = facerecon.FaceReconstructor.from_pretrained('this/repository')\n"
-        "    reconstructor.landmarks('photo.jpg')\n"
-    )

@@ -65,6 +65,22 @@ def test_outside_the_photo_its_edge_is_repeated() -> None:
     assert (CropFrame(0, 0, 60, 32).warp(photo) == 90).all()
 
 
+@pytest.mark.parametrize("angle", [-50.0, 0.0, 35.0])
+def test_the_turned_square_round_points(angle: float) -> None:
+    """Points that fill a turned rectangle: the crop shows it upright, in its middle."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    corners = np.array([[-30, -20], [30, -20], [30, 20], [-30, 20]])
+    points = corners @ np.array([[cos, -sin], [sin, cos]]).T + [200, 90]
+    frame = CropFrame.from_points(points, 1.5, 128, angle)
+    assert (frame.centre_x, frame.centre_y) == pytest.approx((200, 90))
+    assert frame.side == pytest.approx(1.5 * 60)
+    seen = frame.to_normalised(np.column_stack([points, np.zeros(4)]))
+    np.testing.assert_allclose(seen[:, :2], corners / 90, atol=1e-9)
+    plain = CropFrame.from_box([170, 70, 230, 110], 1.5, 128)
+    if not angle:
+        assert frame == plain
+
+
 def test_box_of_points() -> None:
     np.testing.assert_array_equal(box_of_points([[1, 5, 9], [3, 2, 9]]), [1, 2, 3, 5])
 

@@ -15,9 +15,16 @@ import torch
 from facerecon import FaceReconstructor
 from facerecon.errors import ConfigError, DataError
 from facerecon.training import TrainConfig, smoke_test, train
-from facerecon.training.augment import apply_photo_draw, cut_crops, draw_crops, draw_photos
+from facerecon.training.augment import (
+    apply_photo_draw,
+    cut_crops,
+    draw_crops,
+    draw_photos,
+    rows_of,
+)
 from facerecon.training.datasets import pack, read_labels, read_photos
-from facerecon.training.engine import Trainer, _part
+from facerecon.training.engine import Trainer
+from facerecon.training.position_maps import PositionMapTask
 from facerecon.training.sources import Sources, balanced, chances, open_sources
 from facerecon.uv import UVLayout
 
@@ -29,6 +36,10 @@ SMALL = TrainConfig(
 
 def opened(config: TrainConfig, data: Path, tmp_path: Path) -> Sources:
     return open_sources(config, [(data, 1.0)], tmp_path / "cache")
+
+
+def task_of(config: TrainConfig, data: Path, tmp_path: Path) -> PositionMapTask:
+    return PositionMapTask(config, opened(config, data, tmp_path), torch.device("cpu"))
 
 
 def states(folder: Path) -> dict[str, torch.Tensor]:
@@ -89,31 +100,31 @@ def test_every_loss_overfits_one_batch(data: Path, tmp_path: Path, loss: str) ->
 
 def test_a_run_starts_from_weights(data: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, start="fast", learning_rate=0.0, weight_decay=0.0)
-    trainer = Trainer(config, opened(config, data, tmp_path), tmp_path / "run")
+    trainer = Trainer(config, task_of(config, data, tmp_path), tmp_path / "run")
     packaged = FaceReconstructor.from_pretrained("fast").checkpoint
     theirs = packaged.network.state_dict()
-    assert trainer.checkpoint().info["samples_seen"] == packaged.info["samples_seen"]
-    for name, tensor in trainer.checkpoint().network.state_dict().items():
+    assert trainer.info()["samples_seen"] == packaged.info["samples_seen"]
+    for name, tensor in trainer.averaged().state_dict().items():
         torch.testing.assert_close(tensor, theirs[name], msg=name)
     trainer.train_step(0, trainer.network, trainer.batch(0))
     kernels = [k for k, v in theirs.items() if v.dim() == 4]
-    averaged = trainer.checkpoint().network.state_dict()
+    averaged = trainer.averaged().state_dict()
     for name in kernels:  # the average holds the start, not random weights
         torch.testing.assert_close(averaged[name], theirs[name], msg=name)
     with pytest.raises(ConfigError, match="'paper' is to be trained"):
         other = dataclasses.replace(config, network="paper")
-        Trainer(other, opened(config, data, tmp_path), tmp_path / "run")
+        task_of(other, data, tmp_path)
 
 
 def test_photos_kept_on_the_device_give_the_same_batches(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(SMALL, opened(SMALL, data, tmp_path), tmp_path / "run")
-    assert trainer.resident is None  # host memory needs no copy
-    expected = trainer.batch(3)
-    trainer.resident = torch.from_numpy(trainer.pool.squares(np.arange(COUNT)))
-    monkeypatch.setattr(trainer.pool, "squares", lambda _: pytest.fail("the host was asked"))
-    for a, b in zip(trainer.batch(3), expected, strict=True):
+    task, everything = task_of(SMALL, data, tmp_path), slice(0, SMALL.batch)
+    assert task.resident is None  # host memory needs no copy
+    expected = task.batch(3, everything)
+    task.resident = torch.from_numpy(task.pool.squares(np.arange(COUNT)))
+    monkeypatch.setattr(task.pool, "squares", lambda _: pytest.fail("the host was asked"))
+    for a, b in zip(task.batch(3, everything), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
@@ -264,7 +275,7 @@ def test_changes_go_over_the_file() -> None:
         TrainConfig.from_toml("fast", ["steps"])
 
 
-@pytest.mark.parametrize("name", ["fast", "paper"])
+@pytest.mark.parametrize("name", ["fast", "paper", "detector"])
 def test_shipped_configurations(name: str) -> None:
     assert TrainConfig.from_toml(name).network == name
 
@@ -288,7 +299,7 @@ def test_a_photo_is_changed_alike_in_any_company() -> None:
     crops = torch.rand(12, 3, 48, 48) * 255
     draw = draw_photos(12, 48, torch.Generator().manual_seed(1))
     whole = apply_photo_draw(crops, draw)
-    part = apply_photo_draw(crops[5:9], _part(draw, slice(5, 9), torch.device("cpu")))
+    part = apply_photo_draw(crops[5:9], rows_of(draw, slice(5, 9), torch.device("cpu")))
     torch.testing.assert_close(part, whole[5:9], rtol=0, atol=1e-3)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from facerecon.errors import DataError
 from facerecon.evaluation.annotations import from_68
 from facerecon.training.datasets import MorphableModel, read_labels
 from facerecon.training.datasets.pack import landmarks_in_photo
-from facerecon.training.validation import validate
+from facerecon.training.validation import validate, worst_photos
 from facerecon.uv import UVLayout
 
 
@@ -20,6 +21,7 @@ def test_errors_by_source_and_yaw(
     data: Path,
     layout: UVLayout,
     reconstructor: FaceReconstructor,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Where the hand-made points are the fitted ones, both errors are one and the same."""
@@ -46,6 +48,26 @@ def test_errors_by_source_and_yaw(
     told = json.loads(capsys.readouterr().out)
     assert told["all"]["fitted"]["bins"] == pytest.approx(values["all"]["fitted"]["bins"])
     assert "all, hand" in report.to_text()
+    picture = tmp_path / "worst.png"
+    assert main(["evaluate", "validation", str(data), "--worst", str(picture)]) == 0
+    assert cv2.imread(str(picture)).shape == (224, 2240, 3)  # six photos in a row of ten
+
+
+def test_the_worst_come_first(
+    data: Path, reconstructor: FaceReconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = validate(reconstructor, data)
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(
+        "facerecon.training.validation.contact_sheet",
+        lambda crops, found, truth, **_: shown.extend((crops, found, truth)),
+    )
+    worst_photos(report, data, 3)
+    crops, found, truth = shown
+    assert crops.shape == (3, 224, 224, 3)
+    away = np.linalg.norm((found - truth)[:, :, :2], axis=2).mean(1)
+    boxes = np.sqrt(np.ptp(truth[:, :, :2], axis=1).prod(1))
+    np.testing.assert_allclose(100 * away / boxes, np.sort(report.fitted)[::-1][:3], rtol=1e-6)
 
 
 def test_nothing_to_validate(data: Path, reconstructor: FaceReconstructor) -> None:

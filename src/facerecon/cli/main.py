@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 import facerecon
+from facerecon.checkpoint import golden_difference, resolve
 from facerecon.cli.training import add_data_commands, add_train_command
 from facerecon.decode.mesh import MESH_SUFFIXES
 from facerecon.drawing import draw_faces, write_png
 from facerecon.errors import FacereconError
 from facerecon.image import read_image
+from facerecon.model_card import METRICS
 from facerecon.reconstructor import Face, FaceReconstructor
 
 __all__ = ["main"]
@@ -119,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
     validation = protocols.add_parser("validation", help="a data folder's split 'val'")
     validation.add_argument("path", type=Path, help="data folder")
+    validation.add_argument("--worst", type=Path, metavar="PNG", help="draw the 50 worst photos")
     validation.add_argument("--json", action="store_true")
     _add_model_options(validation)
     validation.set_defaults(run=_evaluate_validation)
@@ -131,6 +134,26 @@ def _parser() -> argparse.ArgumentParser:
     robustness.add_argument("--json", action="store_true")
     _add_model_options(robustness)
     robustness.set_defaults(run=_evaluate_robustness)
+
+    detector = protocols.add_parser(
+        "detector", help="recall by size and yaw, false alarms, and what the boxes cost"
+    )
+    detector.add_argument("path", type=Path, help="data folder")
+    detector.add_argument("--cache", type=Path, required=True, help="folder of the packed photos")
+    detector.add_argument("--count", type=int, default=40, help="photos of each yaw bin")
+    detector.add_argument("--own", metavar="FOLDER", help="a detector trained by facerecon")
+    detector.add_argument("--json", action="store_true")
+    _add_model_options(detector)
+    detector.set_defaults(run=_evaluate_detector)
+
+    card = protocols.add_parser(
+        "card", help="measure weights, note it in their config.json, print the model card"
+    )
+    card.add_argument("path", type=Path, help="data folder")
+    card.add_argument("--weights", type=Path, required=True, help="folder of the weights")
+    card.add_argument("--aflw2000", type=Path, help="folder of .jpg and .mat")
+    card.add_argument("--count", type=int, default=90, help="photos for the robustness")
+    card.set_defaults(run=_evaluate_card)
 
     speed = protocols.add_parser("speed", help="milliseconds of each stage, and memory")
     speed.add_argument("photo", type=Path)
@@ -264,7 +287,14 @@ def _info(options: argparse.Namespace) -> int:
     print(f"network        {count / 1e6:.2f} M parameters, {size} x {size} to {side} x {side}")
     print(f"layout         {checkpoint.layout.name} {checkpoint.layout.digest[:12]}")
     print(f"detector       {type(reconstructor.detector).__name__}")
+    away = None
+    if options.weights is None:
+        away = golden_difference(resolve(), network.to(reconstructor.device))
+    if away is not None:
+        print(f"golden         {away:.1e} crop sides from the answer stored with the weights")
     for key, value in checkpoint.info.items():
+        if key == METRICS:
+            continue  # tables: the model card shows them
         print(f"{key.replace('_', ' '):14} {value}")
     return 0
 
@@ -304,9 +334,11 @@ def _evaluate_points(options: argparse.Namespace) -> int:
 
 
 def _evaluate_validation(options: argparse.Namespace) -> int:
-    from facerecon.training.validation import validate
+    from facerecon.training.validation import validate, worst_photos
 
     report = validate(_reconstructor(options), options.path)
+    if options.worst is not None:
+        write_png(worst_photos(report, options.path), options.worst)
     print(json.dumps(report.to_dict()) if options.json else report.to_text())
     return 0
 
@@ -316,6 +348,32 @@ def _evaluate_robustness(options: argparse.Namespace) -> int:
 
     report = measure_robustness(_reconstructor(options), options.path, options.count)
     print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0
+
+
+def _evaluate_detector(options: argparse.Namespace) -> int:
+    from facerecon.training.detection.measure import measure_detectors
+
+    def own(threshold: float) -> facerecon.SingleShot:
+        if options.own is None:
+            return facerecon.SingleShot(threshold=threshold)
+        return facerecon.SingleShot.from_folder(options.own, threshold=threshold)
+
+    reconstructor = FaceReconstructor.from_pretrained(
+        options.weights, device=options.device, detector=own(0.3)
+    )
+    detectors: dict[str, facerecon.Detector] = {"confirmed": reconstructor, "SingleShot": own(0.5)}
+    if options.detector:
+        detectors["YuNet"] = facerecon.YuNet(options.detector)
+    report = measure_detectors(reconstructor, detectors, options.path, options.cache, options.count)
+    print(json.dumps(report.to_dict()) if options.json else report.to_text())
+    return 0
+
+
+def _evaluate_card(options: argparse.Namespace) -> int:
+    from facerecon.training.card import write_card
+
+    print(write_card(options.weights, options.path, options.aflw2000, options.count), end="")
     return 0
 
 

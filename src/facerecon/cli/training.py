@@ -109,7 +109,9 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a TOML file, or the name of a shipped one: fast, paper")
+    parser.add_argument(
+        "config", help="a TOML file, or the name of a shipped one: fast, paper, detector"
+    )
     parser.add_argument(
         "--data",
         action="append",
@@ -176,7 +178,16 @@ def _train(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from facerecon.training.sources import open_sources
 
-    sources = open_sources(_config(options), _folders(options.data), options.cache, options.workers)
+    config = _config(options)
+    if config.network == "detector":
+        from facerecon.training.detection import whole_photos
+
+        folder = _folders(options.data)[0][0]
+        whole = whole_photos(folder, options.cache / "whole", config.yunet, config.bad_data)
+        count = sum(map(len, whole.others))
+        print(f"{len(whole.labels)} photos, {count} further faces in them")
+        return 0
+    sources = open_sources(config, _folders(options.data), options.cache, options.workers)
     labels = sources.pool.labels
     for k, (name, share) in enumerate(zip(sources.names, sources.shares, strict=True)):
         mine = sources.pool.part == k
@@ -192,16 +203,14 @@ def _prepare(options: argparse.Namespace) -> int:
 def _sheet(options: argparse.Namespace) -> int:
     import dataclasses
 
-    from facerecon.training.engine import Trainer
-    from facerecon.training.journal import contact_sheet
-    from facerecon.training.sources import open_sources
+    import torch
+
+    from facerecon.training.task import open_task
 
     config = dataclasses.replace(_config(options), batch=options.count, start="")
-    sources = open_sources(config, _folders(options.data), options.cache, options.workers)
-    pixels, _, landmarks = Trainer(config, sources, options.cache).batch(0)
-    crops = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    points = landmarks.numpy()
-    write_png(contact_sheet(crops, points, points, columns=6, side=192), options.output)
+    device = torch.device("cpu")
+    task = open_task(config, _folders(options.data), options.cache, options.workers, device)
+    write_png(task.sheet(task.batch(0, slice(0, config.batch))), options.output)
     print(options.output)
     return 0
 

@@ -2,7 +2,15 @@
 
 from facerecon.detection.cascade import Cascade
 from facerecon.detection.detector import Detection, Detector, overlap, suppress
-from facerecon.detection.fixed_point import FixedPoint
+from facerecon.detection.single_shot import SingleShot
 from facerecon.detection.yunet import YuNet
 
-__all__ = ["Cascade", "Detection", "Detector", "FixedPoint", "YuNet", "overlap", "suppress"]
+__all__ = [
+    "Cascade",
+    "Detection",
+    "Detector",
+    "SingleShot",
+    "YuNet",
+    "overlap",
+    "suppress",
+]

@@ -25,10 +25,13 @@ class Detection:
     Attributes:
         box: (4,) x0, y0, x1, y1 round the 68 landmarks, photo pixels.
         score: Confidence, 0 to 1; scales differ between detectors.
+        points: (5, 2) right eye, left eye, nose tip, right and left corner of the mouth (the
+            person's own sides), photo pixels; None where a detector gives none.
     """
 
     box: NDArray[np.float64]
     score: float
+    points: NDArray[np.float64] | None = None
 
     @property
     def area(self) -> float:

@@ -72,7 +72,8 @@ class YuNet:
             x, y, w, h = (row[:4] * factor).tolist()
             left, top, right, bottom = _INSETS
             box = np.array([x + left * w, y + top * h, x + w - right * w, y + h - bottom * h])
-            found.append(Detection(box, float(row[14])))
+            points = row[4:14].reshape(5, 2).astype(np.float64) * factor[:2]
+            found.append(Detection(box, float(row[14]), points))
         return suppress(found)
 
 

@@ -102,7 +102,7 @@ def evaluate_speed(
     device = reconstructor.device
     stages: dict[str, Callable[[], object]] = {
         "read": lambda: read_image(path),
-        "detect": lambda: reconstructor.detector.detect(image),
+        "detect": lambda: reconstructor.detect(image),
         "crop": lambda: face.frame.warp(image),
         "landmarks, box given": lambda: reconstructor.landmarks(image, face.box),
         "pose, box given": lambda: reconstructor.pose(image, face.box),

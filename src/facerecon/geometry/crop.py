@@ -85,6 +85,21 @@ class CropFrame:
         side = margin * max(x1 - x0, y1 - y0)
         return cls(float(x0 + x1) / 2, float(y0 + y1) / 2, float(side), size, angle)
 
+    @classmethod
+    def from_points(
+        cls, points: ArrayLike, margin: float, size: int, angle: float = 0.0
+    ) -> CropFrame:
+        """The turned square of side ``margin * max(width, height)`` round (n, >=2) points.
+
+        Width, height and centre are those of the points' tight box along the square's own edges.
+        """
+        cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        turn = np.array([[cos, -sin], [sin, cos]])
+        x0, y0, x1, y1 = box_of_points(np.asarray(points, dtype=np.float64)[:, :2] @ turn)
+        centre = turn @ [(x0 + x1) / 2, (y0 + y1) / 2]
+        side = margin * max(x1 - x0, y1 - y0)
+        return cls(float(centre[0]), float(centre[1]), float(side), size, angle)
+
     @property
     def image_from_normalised(self) -> NDArray[np.float64]:
         """(2, 3) affine matrix from crop-normalised coordinates to photo pixels."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from facerecon.training.targets import CropDraw
 
-__all__ = ["PhotoDraw", "apply_photo_draw", "cut_crops", "draw_crops", "draw_photos"]
+__all__ = ["PhotoDraw", "apply_photo_draw", "cut_crops", "draw_crops", "draw_photos", "rows_of"]
 
 
 def draw_crops(
@@ -99,13 +101,14 @@ def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
         return torch.where(keep.view(-1, *[1] * (values.dim() - 1)), values, torch.zeros(()))
 
     common = torch.exp(uniform(-0.35, 0.35, count, 1))
+    common = common * torch.exp(sometimes(0.15, uniform(math.log(0.1), 0, count, 1)))
     gain = common * torch.exp(uniform(-0.12, 0.12, count, 3))
     saturation = sometimes(0.9, uniform(0.5, 1.4, count, 1))
-    extent = torch.exp(uniform(math.log(0.1), math.log(0.5), count, 2, 2)) * size
+    extent = torch.exp(uniform(math.log(0.1), math.log(0.6), count, 2, 2)) * size
     centre = uniform(0.05, 0.95, count, 2, 2) * size
     boxes = torch.cat([centre - extent / 2, centre + extent / 2], 2)
-    boxes[:, 0] = sometimes(0.35, boxes[:, 0])
-    boxes[:, 1] = sometimes(0.1, boxes[:, 1])
+    boxes[:, 0] = sometimes(0.5, boxes[:, 0])
+    boxes[:, 1] = sometimes(0.15, boxes[:, 1])
     return PhotoDraw(
         gain=gain,
         bias=uniform(-0.12, 0.12, count, 1),
@@ -114,11 +117,11 @@ def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
         boxes=boxes,
         fill=uniform(0, 255, count, 2, 3),
         patch=uniform(0, 1, count, 2) < 0.5,
-        blur=sometimes(0.25, uniform(0.4, 1.8)),
+        blur=sometimes(0.25, uniform(0.4, 3.0)),
         coarse=uniform(0, 1) < 0.15,
-        coarse_size=int(size * uniform(0.25, 0.75, 1).item()),
-        jpeg=sometimes(0.2, uniform(15, 80)),
-        noise=sometimes(0.25, uniform(1, 14)),
+        coarse_size=int(size * uniform(0.2, 0.75, 1).item()),
+        jpeg=sometimes(0.2, uniform(8, 80)),
+        noise=sometimes(0.25, 30 * uniform(0.15, 1) ** 2),
         seed=int(torch.randint(2**31, (1,), generator=generator)),
         grain=uniform(0, 1, count, 2),
     )
@@ -181,7 +184,7 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     rows = (sigma > 0).nonzero()[:, 0]
     if not len(rows):
         return x
-    reach = 5
+    reach = 7
     at = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-(at**2) / (2 * sigma[rows, None] ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
@@ -227,3 +230,15 @@ def _jpeg(x: Tensor, quality: Tensor) -> Tensor:
     ycc = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)
     rgb = torch.einsum("ij,njhw->nihw", torch.linalg.inv(to_ycc), ycc)
     return (rgb + 128).clamp(0, 255)
+
+
+_Draw = TypeVar("_Draw", CropDraw, PhotoDraw)
+
+
+def rows_of(draw: _Draw, rows: slice, device: torch.device) -> _Draw:
+    """Some rows of a draw, on a device."""
+    values = {f.name: getattr(draw, f.name) for f in dataclasses.fields(draw)}
+    moved: dict[str, Any] = {
+        k: v[rows].to(device) for k, v in values.items() if isinstance(v, Tensor)
+    }
+    return dataclasses.replace(draw, **moved)

@@ -33,7 +33,8 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        network: ``fast`` or ``paper``.
+        network: ``fast`` or ``paper``, or ``detector``, which leaves aside what is about position
+            maps.
         start: Weights to start from: an embedded name, a folder or a Hub repository; empty for
             random ones.
         steps: Optimiser steps in all.
@@ -71,6 +72,8 @@ class TrainConfig:
         appearance: Change colours, sharpness, noise and JPEG quality, and occlude.
         mirror: Mirror half of the samples; only with a face layout that has a mirror map.
         pack_size: Side of the packed photos, pixels.
+        scene_size: Side of the detector's scenes, pixels; a multiple of 64.
+        yunet: YuNet's file, to note unlabelled people in the detector's photos; empty for none.
         bfloat16: Autocast the network to bfloat16, on CPU and CUDA.
         compile: torch.compile the network (needs a C++ compiler on the CPU).
         seed: Of initialisation, sampling and augmentation.
@@ -112,6 +115,8 @@ class TrainConfig:
     appearance: bool = True
     mirror: bool = True
     pack_size: int = 224
+    scene_size: int = 320
+    yunet: str = ""
     bfloat16: bool = True
     compile: bool = False
     seed: int = 0
@@ -165,7 +170,9 @@ class TrainConfig:
         else:
             text = source.read_text() if source.is_file() else None
         if text is None:
-            raise ConfigError(f"no configuration {path}: give a TOML file, or 'fast' or 'paper'")
+            raise ConfigError(
+                f"no configuration {path}: give a TOML file, or 'fast', 'paper' or 'detector'"
+            )
         try:
             values: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -12,18 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facerecon.errors import DataError
 from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
 from facerecon.geometry import box_of_points
 from facerecon.reconstructor import FaceReconstructor
-from facerecon.training.datasets import (
-    MorphableModel,
-    model_file,
-    read_labels,
-    read_layout,
-    read_photos,
-)
-from facerecon.training.datasets.pack import landmarks_in_photo
+from facerecon.training.datasets import read_photos
+from facerecon.training.validation import held_out
 
 __all__ = ["DISTURBANCES", "Robustness", "disturbed", "measure_robustness"]
 
@@ -87,16 +80,12 @@ def measure_robustness(
     Raises:
         DataError: Data are missing, or nothing is in the split ``val``.
     """
-    layout, labels = read_layout(data), read_labels(data)
+    labels, truth = held_out(data)
     rng = np.random.default_rng(seed)
-    usable = np.flatnonzero(labels.good & (labels.split == "val"))
-    if not len(usable):
-        raise DataError(f"{data} has no good photo with split 'val'")
-    groups = [usable[yaw_bin(labels.yaw[usable]) == k] for k in range(len(YAW_BINS))]
-    rows = np.concatenate([rng.permutation(g)[: -(-count // 3)] for g in groups])
-    labels = labels.take(rows)
-    model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
-    truth = landmarks_in_photo(labels, model, layout)
+    bins = yaw_bin(labels.yaw)
+    groups = [rng.permutation(np.flatnonzero(bins == k)) for k in range(len(YAW_BINS))]
+    rows = np.concatenate([group[: -(-count // 3)] for group in groups])
+    labels, truth = labels.take(rows), truth[rows]
     photos = dict(read_photos(data, labels.path))
     bins = yaw_bin(labels.yaw)
     cases = [(name, strength) for name, levels in DISTURBANCES.items() for strength in levels]

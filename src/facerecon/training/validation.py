@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from tqdm import tqdm
 from facerecon.errors import DataError
 from facerecon.evaluation.annotations import annotation_distance
 from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
-from facerecon.geometry import box_of_points
+from facerecon.geometry import CropFrame, box_of_points
 from facerecon.reconstructor import FaceReconstructor
 from facerecon.training.datasets import (
+    FaceLabels,
     MorphableModel,
     model_file,
     read_labels,
@@ -24,8 +25,9 @@ from facerecon.training.datasets import (
     read_photos,
 )
 from facerecon.training.datasets.pack import landmarks_in_photo
+from facerecon.training.journal import contact_sheet
 
-__all__ = ["Validation", "validate"]
+__all__ = ["Validation", "held_out", "validate", "worst_photos"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,22 @@ class Validation:
     """Errors on the validation split, percent of the box of the fitted 68 points.
 
     Attributes:
+        path: (n,) member name of each photo.
         source: (n,) data set of each photo.
         yaw: (n,) degrees.
         fitted: (n,) 68-point 2D NME against the fitted face models.
         hand: (n,) mean distance to the hand-made points that have a counterpart; NaN without any.
+        found: (n, 68, 3) the landmarks found, photo pixels.
+        truth: (n, 68, 3) the fitted ones.
     """
 
+    path: NDArray[np.str_]
     source: NDArray[np.str_]
     yaw: NDArray[np.float32]
     fitted: NDArray[np.float64]
     hand: NDArray[np.float64]
+    found: NDArray[np.float64] = field(repr=False)
+    truth: NDArray[np.float64] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Means by source and yaw bin."""
@@ -83,6 +91,21 @@ def _mean(errors: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
+def held_out(data: str | Path) -> tuple[FaceLabels, NDArray[np.float64]]:
+    """The good rows of a data folder's split ``val``, and their 68 fitted points (n, 68, 3).
+
+    Raises:
+        DataError: Data are missing or damaged, or nothing is in that split.
+    """
+    layout, labels = read_layout(data), read_labels(data)
+    rows = np.flatnonzero(labels.good & (labels.split == "val"))
+    if not len(rows):
+        raise DataError(f"{data} has no good photo with split 'val'")
+    labels = labels.take(rows)
+    model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
+    return labels, landmarks_in_photo(labels, model, layout)
+
+
 def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32) -> Validation:
     """Measure weights on the good photos of the validation split, with the true boxes.
 
@@ -94,13 +117,7 @@ def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32
     Raises:
         DataError: Data are missing or damaged, or nothing is in the split ``val``.
     """
-    layout, labels = read_layout(data), read_labels(data)
-    rows = np.flatnonzero(labels.good & (labels.split == "val"))
-    if not len(rows):
-        raise DataError(f"{data} has no good photo with split 'val'")
-    labels = labels.take(rows)
-    model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
-    truth = landmarks_in_photo(labels, model, layout)
+    labels, truth = held_out(data)
     found = np.full_like(truth, np.nan)
     waiting: list[tuple[int, NDArray[np.uint8]]] = []
 
@@ -114,7 +131,7 @@ def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32
                 found[i] = face.landmarks
         waiting.clear()
 
-    bar = tqdm(total=len(rows), desc="validation", unit="photo", file=sys.stderr)
+    bar = tqdm(total=len(labels), desc="validation", unit="photo", file=sys.stderr)
     for i, photo in read_photos(data, labels.path):
         waiting.append((i, photo))
         bar.update()
@@ -126,11 +143,35 @@ def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32
     hand = np.array(
         [
             _hand_error(found[i, :, :2], labels.hand_points[i], int(labels.hand_count[i]), truth[i])
-            for i in range(len(rows))
+            for i in range(len(labels))
         ]
     )
     fitted = point_errors(found[:, :, :2], truth[:, :, :2])
-    return Validation(labels.source, labels.yaw, fitted, hand)
+    return Validation(labels.path, labels.source, labels.yaw, fitted, hand, found, truth)
+
+
+def worst_photos(report: Validation, data: str | Path, count: int = 50) -> NDArray[np.uint8]:
+    """A sheet of the photos with the largest errors against the fits, worst first.
+
+    Args:
+        report: Of :func:`validate`.
+        data: The same data folder.
+        count: How many.
+
+    Returns:
+        RGB picture: the fitted points in red under the answer in green.
+    """
+    worst = np.argsort(-report.fitted, kind="stable")[:count]
+    size, crops = 224, {}
+    shape = (len(worst), 68, 3)
+    found, truth = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for k, photo in read_photos(data, report.path[worst]):
+        row = worst[k]
+        frame = CropFrame.from_box(box_of_points(report.truth[row]), 1.6, size)
+        crops[k] = frame.warp(photo)
+        found[k], truth[k] = (frame.to_normalised(p[row]) for p in (report.found, report.truth))
+    tiles = np.stack([crops[k] for k in range(len(worst))])
+    return contact_sheet(tiles, found, truth, columns=10, side=size)
 
 
 def _hand_error(

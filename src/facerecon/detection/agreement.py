@@ -1,0 +1,53 @@
+"""Whether a face network agrees with itself that a box holds a face.
+
+Two crops of one box, turned, scaled and shifted against each other, are given to the face network.
+Round a face both answers are the same points of the photo; where there is no face the answer
+sticks to the crop. On composed validation scenes nine of ten faces spread less than 0.06 of
+their size, nine of ten false alarms more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facerecon.geometry import CropFrame, box_of_points
+
+__all__ = ["VIEWS", "spread", "views_of"]
+
+VIEWS = ((20.0, 1.12, 0.05, 0.0), (-20.0, 0.92, 0.0, 0.06))
+"""Turn in degrees, zoom, shift in sides (x, y) of each view."""
+
+
+def views_of(box: ArrayLike, margin: float, size: int) -> list[CropFrame]:
+    """The crops by which a box is judged.
+
+    Args:
+        box: x0, y0, x1, y1 round the 68 landmarks.
+        margin: Side of the network's crops as a multiple of the box's larger side.
+        size: Their side, pixels.
+    """
+    plain = CropFrame.from_box(box, margin, size)
+    return [
+        CropFrame(
+            plain.centre_x + dx * plain.side,
+            plain.centre_y + dy * plain.side,
+            plain.side * zoom,
+            size,
+            turn,
+        )
+        for turn, zoom, dx, dy in VIEWS
+    ]
+
+
+def spread(landmarks: ArrayLike) -> float:
+    """Mean distance of the views' landmarks from their middle, over the face's size.
+
+    Args:
+        landmarks: (views, 68, 2 or more) photo pixels.
+    """
+    views = np.asarray(landmarks, dtype=np.float64)[:, :, :2]
+    middle: NDArray[np.float64] = views.mean(0)
+    x0, y0, x1, y1 = box_of_points(middle)
+    size = float(np.sqrt((x1 - x0) * (y1 - y0)))
+    return float(np.linalg.norm(views - middle, axis=2).mean()) / max(size, 1e-6)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import facerecon
+from facerecon import Detection, FaceReconstructor
+from facerecon.detection.agreement import VIEWS, spread, views_of
+from facerecon.geometry import CropFrame
+
+BOX = np.array([177.0, 87.0, 272.0, 174.5])
+
+
+def test_spread_by_hand() -> None:
+    square = np.zeros((68, 2))
+    square[1], square[2], square[3] = (40, 0), (0, 10), (40, 10)  # sqrt(40 * 10) = 20 large
+    assert spread([square, square]) == 0
+    assert spread([square - [3, 0], square + [3, 0]]) == pytest.approx(3 / 20)
+
+
+def test_the_views_differ_from_the_plain_crop() -> None:
+    plain = CropFrame.from_box(BOX, 1.4, 128)
+    views = views_of(BOX, 1.4, 128)
+    assert len(views) == len(VIEWS)
+    for view, (turn, zoom, dx, dy) in zip(views, VIEWS, strict=True):
+        assert view.angle == turn and view.side == pytest.approx(plain.side * zoom)
+        moved = (view.centre_x - plain.centre_x, view.centre_y - plain.centre_y)
+        assert moved == pytest.approx((dx * plain.side, dy * plain.side))
+
+
+class Fixed:
+    """Answers with boxes that were given beforehand."""
+
+    def __init__(self, *found: Detection) -> None:
+        self._found = list(found)
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        assert image.ndim == 3
+        return self._found
+
+
+def test_doubtful_boxes_are_confirmed_by_the_network(
+    reconstructor: FaceReconstructor, photo: np.ndarray
+) -> None:
+    nobody = np.array([20.0, 300.0, 110.0, 390.0])
+    found = Fixed(Detection(BOX, 0.5), Detection(nobody, 0.5))
+    careful = FaceReconstructor(reconstructor.checkpoint, detector=found)
+    assert [d.box[0] for d in careful.detect(photo)] == [177]
+    assert len(careful.reconstruct_all(photo)) == 1
+    trusting = FaceReconstructor(reconstructor.checkpoint, detector=found, confirm=False)
+    assert len(trusting.detect(photo)) == 2
+    sure = Fixed(Detection(BOX, 0.9), Detection(nobody, 0.9))
+    assert len(FaceReconstructor(reconstructor.checkpoint, detector=sure).detect(photo)) == 2
+
+
+def test_nobody_left(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
+    nobody = Fixed(Detection(np.array([20.0, 300.0, 110.0, 390.0]), 0.4))
+    careful = FaceReconstructor(reconstructor.checkpoint, detector=nobody)
+    assert careful.detect(photo) == []
+    with pytest.raises(facerecon.NoFaceFound):
+        careful.reconstruct(photo)

@@ -1,0 +1,68 @@
+"""Rebuild everything that is packaged under src/facerecon/assets, from a data folder.
+
+    python tools/build_weights.py DATA WORK [--yunet FILE] [--only fast detector] [--device cpu]
+
+Trains `fast` in three runs and the detector in one, each resumed where it was interrupted, copies
+the weights into the package, measures them, and writes docs/model_card.md and the golden outputs.
+About four hours on two CPU cores. Seeds are fixed; other processors round differently, so weights
+come out alike, not equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import shutil
+from pathlib import Path
+
+from facerecon import Checkpoint
+from facerecon.model_card import model_card
+from facerecon.training import TrainConfig, train
+from facerecon.training.card import write_card
+
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "src" / "facerecon" / "assets"
+# each run of `fast` starts from the one before: its name and what differs from fast.toml
+RUNS: dict[str, list[str]] = {
+    "first": [],
+    "second": ["steps=1900", "learning_rate=1e-3", "warmup=100", "decay=0.6"],
+    "third": ["steps=7600", "warmup=150", "decay=0.5", "zoom=0.3", "shift=0.11"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path, help="folder of packs and runs")
+    parser.add_argument("--yunet", default="", help="for unlabelled people in the photos")
+    parser.add_argument("--aflw2000", type=Path, help="photos to measure on")
+    parser.add_argument("--only", nargs="+", choices=["fast", "detector"])
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    wanted, cache = options.only or ["fast", "detector"], options.work / "cache"
+    if "detector" in wanted:
+        config = TrainConfig.from_toml("detector", [f"yunet={options.yunet}"])
+        run = options.work / "detector"
+        package(train(config, options.data, cache, run, options.device), ASSETS / "detector")
+    if "fast" in wanted:
+        weights = None
+        for name, changes in RUNS.items():
+            start = [f"start={weights}"] if weights else []
+            config = TrainConfig.from_toml("fast", [*changes, *start])
+            weights = train(config, options.data, cache, options.work / name, options.device)
+        assert weights is not None
+        package(weights, ASSETS / "fast")
+        write_card(ASSETS / "fast", options.data, options.aflw2000)
+        card = model_card(Checkpoint.load(ASSETS / "fast"), "fast")
+        (ROOT / "docs" / "model_card.md").write_text(card, encoding="utf-8")
+    runpy.run_path(str(ROOT / "tools" / "make_golden.py"))
+
+
+def package(weights: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in weights.iterdir():
+        shutil.copyfile(file, target / file.name)
+
+
+if __name__ == "__main__":
+    main()
