@@ -26,7 +26,7 @@ BOX = (177.0, 87.0, 272.0, 174.5)
 photo = read_image(ROOT / "examples" / "astronaut.jpg")
 for name in (*EMBEDDED, "detector"):
     if name == "detector":
-        network: torch.nn.Module = load_detector(ASSETS / name)
+        network: torch.nn.Module = load_detector(ASSETS / name)[0]
         crop = cv2.resize(photo, (128, 128), interpolation=cv2.INTER_AREA)
     else:
         checkpoint = Checkpoint.load(ASSETS / name)

@@ -38,7 +38,7 @@ def detector(
     if request.param == "confirmed":
         return reconstructor
     if request.param == "SingleShot":
-        return SingleShot()
+        return SingleShot(threshold=0.8)  # without the face network to confirm the others
     folder: Path = request.getfixturevalue("data_folder")
     return YuNet(folder.parent / "models" / "yunet_n_dynamic.onnx")
 

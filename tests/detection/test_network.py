@@ -116,7 +116,8 @@ def test_a_chain_of_boxes() -> None:
 
 def test_files_there_and_back(network: DetectorNetwork, tmp_path: Path) -> None:
     save_detector(network, tmp_path, {"license": "none"})
-    again = load_detector(tmp_path)
+    again, info = load_detector(tmp_path)
+    assert info == {"license": "none"}
     pixels = torch.rand(1, 3, 64, 128) * 255
     with torch.no_grad():
         torch.testing.assert_close(again(pixels), network(pixels), atol=2e-2, rtol=2e-2)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from facerecon.detection import five_points
 from facerecon.training.detection import SceneMaker, WholePhotos, whole_photos
 from facerecon.training.detection.backgrounds import drawn, faceless_patch, scrambled
-from facerecon.training.detection.photos import five_points
 from facerecon.training.detection.scenes import SceneRange
 
 

@@ -1,7 +1,7 @@
 """Face detectors behind one protocol; see :mod:`facerecon.detection.detector` for the box."""
 
 from facerecon.detection.cascade import Cascade
-from facerecon.detection.detector import Detection, Detector, overlap, suppress
+from facerecon.detection.detector import Detection, Detector, five_points, overlap, suppress
 from facerecon.detection.single_shot import SingleShot
 from facerecon.detection.yunet import YuNet
 
@@ -11,6 +11,7 @@ __all__ = [
     "Detector",
     "SingleShot",
     "YuNet",
+    "five_points",
     "overlap",
     "suppress",
 ]

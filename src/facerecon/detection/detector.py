@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Detection", "Detector", "overlap", "suppress"]
+__all__ = ["Detection", "Detector", "five_points", "overlap", "suppress"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class Detector(Protocol):
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         """Faces in an RGB photo (h, w, 3), largest first; [] when there is none."""
+
+
+def five_points(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eyes, nose tip and mouth corners (..., 5, 2) of the 68 landmarks (..., 68, 2 or more)."""
+    xy = landmarks[..., :2]
+    eyes = [xy[..., 36:42, :].mean(-2), xy[..., 42:48, :].mean(-2)]
+    return np.stack([*eyes, xy[..., 30, :], xy[..., 48, :], xy[..., 54, :]], -2)
 
 
 def overlap(box: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:

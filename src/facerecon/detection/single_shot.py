@@ -37,9 +37,11 @@ class SingleShot:
         network: The network; the packaged one by default.
         device: Where it runs.
         threshold: Lowest score, 0 to 1.
-        min_size: Smallest face, as the square root of its box's area in photo pixels; by default
-            what can be found with the photo at ``max_side``.
-        max_side: Longer side of the photo at its working size, pixels; ``min_size`` goes before.
+        min_size: Smallest face, as the square root of its box's area in photo pixels: the photo
+            is searched at the size that shows it with 28 pixels, enlarged up to twice. By default
+            what can be found with the photo at ``max_side``, down to 20 pixels there.
+        max_side: Longer side of a larger photo at its working size, pixels; ``min_size`` goes
+            before.
 
     Raises:
         ConfigError: A value lies outside its range, or the device cannot be used.
@@ -79,7 +81,7 @@ class SingleShot:
             CheckpointNotFound: A file is missing.
             CheckpointInvalid: A file is corrupted or foreign, or does not fit the other.
         """
-        return cls(load_detector(folder), **options)
+        return cls(load_detector(folder)[0], **options)
 
     def detect(
         self,
@@ -131,7 +133,7 @@ class SingleShot:
         longer = max(image.shape[:2])
         scale = min(1.0, self._max_side / longer)
         if min_size is not None:
-            scale = min(1.0, _SMALLEST / min_size)
+            scale = min(2.0, _SMALLEST / min_size)
         scales = [scale]
         while longer * scales[-1] > _COARSEST:
             scales.append(scales[-1] / 4)
@@ -145,7 +147,8 @@ class SingleShot:
         height, width = (max(1, round(extent * scale)) for extent in image.shape[:2])
         small = np.ascontiguousarray(image)
         if (height, width) != image.shape[:2]:
-            small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            small = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
         rows, columns = (-(-extent // _MULTIPLE) * _MULTIPLE for extent in (height, width))
         mean = self._network.pixel_mean.round().to(torch.uint8).expand(1, 3, rows, columns)
         pixels = mean.to(memory_format=torch.channels_last, copy=True)
@@ -161,7 +164,7 @@ class SingleShot:
         return logits[keep].sigmoid().cpu(), boxes.flatten(1).cpu(), points.cpu()
 
 
-_SMALLEST = 10.0  # side of the smallest face that the network sees well, pixels of its input
+_SMALLEST = 28.0  # side of the smallest face that the network sees well, pixels of its input
 _COARSEST = 320.0  # a picture of this size is not searched at a smaller one
 _COARSE_FACE = 40.0  # side of the smallest face taken from a smaller size, its pixels
 
@@ -174,15 +177,14 @@ def _checked(threshold: float, min_size: float | None) -> tuple[float, float | N
     return threshold, min_size
 
 
-def load_detector(folder: str | os.PathLike[str]) -> DetectorNetwork:
-    """The network of a folder."""
+def load_detector(folder: str | os.PathLike[str]) -> tuple[DetectorNetwork, dict[str, Any]]:
+    """The network of a folder, and the facts noted with it."""
 
     def build(config: dict[str, Any]) -> DetectorNetwork:
         return DetectorNetwork(DetectorConfig.from_dict(config["network"]))
 
-    network, _ = read_network(Path(folder), FORMAT, {"format", "network", "info"}, build)
-    assert isinstance(network, DetectorNetwork)
-    return network
+    network, config = read_network(Path(folder), FORMAT, {"format", "network", "info"}, build)
+    return network, config["info"]
 
 
 def save_detector(network: DetectorNetwork, folder: str | Path, info: dict[str, Any]) -> None:
@@ -193,4 +195,4 @@ def save_detector(network: DetectorNetwork, folder: str | Path, info: dict[str, 
 
 @cache
 def _packaged() -> DetectorNetwork:
-    return load_detector(str(resources.files("facerecon") / "assets" / "detector"))
+    return load_detector(str(resources.files("facerecon") / "assets" / "detector"))[0]

@@ -14,6 +14,7 @@ NOBODY, FACE, IGNORED = 0, 1, 2
 _LARGEST = (44.0, 88.0, 176.0, float("inf"))
 _SMALLEST = (0.0, 36.0, 72.0, 144.0)
 """Sides of the faces that each stride answers for, pixels; where they overlap, both do."""
+_POINTS = 6.0  # weight of the points: a mean over ten numbers, which weighs little by itself
 _REACH = 0.9  # of the stride: how far from a face's centre a cell answers for it
 
 
@@ -99,7 +100,8 @@ def detection_loss(
         middle, half = (wanted[:, :2] + wanted[:, 2:]) / 2, (wanted[:, 2:] - wanted[:, :2]) / 2
         offsets = (points[image, face] - middle[:, None]) / half[:, None]
         told = answers[image, cell, 5:].unflatten(-1, (5, 2))
-        loss = loss + 2 * (1 - giou).mean() + F.smooth_l1_loss(told, offsets, beta=0.1)
+        points_loss = F.smooth_l1_loss(told, offsets, beta=0.1)
+        loss = loss + 2 * (1 - giou).mean() + _POINTS * points_loss
     return loss
 
 

@@ -28,17 +28,10 @@ from facerecon.training.datasets import (
 from facerecon.training.datasets.labels import BadData
 from facerecon.training.datasets.pack import landmarks_in_photo, make_pack
 
-__all__ = ["WholePhotos", "five_points", "whole_photos"]
+__all__ = ["WholePhotos", "whole_photos"]
 
 SIDE = 256
 """Side of the packed photos, pixels."""
-
-
-def five_points(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eyes, nose tip and mouth corners (..., 5, 2) of the 68 landmarks (..., 68, 2 or more)."""
-    xy = landmarks[..., :2]
-    eyes = [xy[..., 36:42, :].mean(-2), xy[..., 42:48, :].mean(-2)]
-    return np.stack([*eyes, xy[..., 30, :], xy[..., 48, :], xy[..., 54, :]], -2)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facerecon.detection import five_points
 from facerecon.training.detection.backgrounds import background, faceless_patch, scrambled
-from facerecon.training.detection.photos import WholePhotos, five_points
+from facerecon.training.detection.photos import WholePhotos
 
 __all__ = ["Scene", "SceneMaker", "SceneRange"]
 

@@ -64,8 +64,10 @@ class DetectorTask:
 
     def __init__(self, config: TrainConfig, photos: WholePhotos, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.network = load_detector(config.start) if config.start else DetectorNetwork()
-        self.seen_before = 0
+        self.network, self.seen_before = DetectorNetwork(), 0
+        if config.start:
+            self.network, info = load_detector(config.start)
+            self.seen_before = int(info.get("samples_seen", 0))
         size = config.scene_size
         if size % 64:
             raise ConfigError(f"scene_size is {size}; a multiple of 64 is needed")
