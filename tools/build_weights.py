@@ -2,7 +2,7 @@
 
     python tools/build_weights.py DATA WORK [--yunet FILE] [--only fast detector] [--device cpu]
 
-Trains `fast` in three runs and the detector in two, each resumed where it was interrupted, copies
+Trains `fast` and the detector in two runs each, every one resumed where it was interrupted, copies
 the weights into the package, measures them, and writes docs/model_card.md and the golden outputs.
 About four hours on two CPU cores. Seeds are fixed; other processors round differently, so weights
 come out alike, not equal.
@@ -27,7 +27,6 @@ RUNS: dict[str, dict[str, list[str]]] = {
     "fast": {
         "first": [],
         "second": ["steps=1900", "learning_rate=1e-3", "warmup=100", "decay=0.6"],
-        "third": ["steps=6300", "warmup=150", "decay=0.29", "zoom=0.3", "shift=0.11"],
     },
     "detector": {
         "first": [],

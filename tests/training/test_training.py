@@ -294,6 +294,19 @@ def test_augmentation_is_drawn_once_and_applied_purely() -> None:
     torch.testing.assert_close(again.boxes, draw.boxes)
 
 
+def test_harsh_changes_are_larger() -> None:
+    crops = torch.full((64, 3, 64, 64), 120.0)
+    crops[:, :, ::2] = 200
+    changes = []
+    for harsh in (False, True):
+        draw = draw_photos(64, 64, torch.Generator().manual_seed(5), harsh)
+        assert (draw.jpeg[draw.jpeg > 0] >= (8 if harsh else 15)).all()
+        assert draw.noise.max() > (15 if harsh else 10)
+        assert draw.noise.max() <= (30 if harsh else 14)
+        changes.append((apply_photo_draw(crops, draw) - crops).abs().mean())
+    assert changes[1] > 1.1 * changes[0]
+
+
 def test_a_photo_is_changed_alike_in_any_company() -> None:
     """So that several processes make of their parts what one makes of the whole."""
     crops = torch.rand(12, 3, 48, 48) * 255

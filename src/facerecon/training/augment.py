@@ -90,8 +90,17 @@ class PhotoDraw:
     seed: int
 
 
-def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
-    """Draw the appearance changes of a batch of ``count`` crops of ``size`` pixels."""
+def draw_photos(
+    count: int, size: int, generator: torch.Generator, harsh: bool = False
+) -> PhotoDraw:
+    """Draw the appearance changes of a batch of ``count`` crops of ``size`` pixels.
+
+    Args:
+        count: Crops.
+        size: Their side, pixels.
+        generator: Of all that is random.
+        harsh: Darker, blurrier, noisier, harder pressed, more and larger occluders.
+    """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*(shape or (count,)), generator=generator)
@@ -101,14 +110,15 @@ def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
         return torch.where(keep.view(-1, *[1] * (values.dim() - 1)), values, torch.zeros(()))
 
     common = torch.exp(uniform(-0.35, 0.35, count, 1))
-    common = common * torch.exp(sometimes(0.15, uniform(math.log(0.1), 0, count, 1)))
+    if harsh:
+        common = common * torch.exp(sometimes(0.15, uniform(math.log(0.1), 0, count, 1)))
     gain = common * torch.exp(uniform(-0.12, 0.12, count, 3))
     saturation = sometimes(0.9, uniform(0.5, 1.4, count, 1))
-    extent = torch.exp(uniform(math.log(0.1), math.log(0.6), count, 2, 2)) * size
+    extent = torch.exp(uniform(math.log(0.1), math.log(0.6 if harsh else 0.5), count, 2, 2)) * size
     centre = uniform(0.05, 0.95, count, 2, 2) * size
     boxes = torch.cat([centre - extent / 2, centre + extent / 2], 2)
-    boxes[:, 0] = sometimes(0.5, boxes[:, 0])
-    boxes[:, 1] = sometimes(0.15, boxes[:, 1])
+    boxes[:, 0] = sometimes(0.5 if harsh else 0.35, boxes[:, 0])
+    boxes[:, 1] = sometimes(0.15 if harsh else 0.1, boxes[:, 1])
     return PhotoDraw(
         gain=gain,
         bias=uniform(-0.12, 0.12, count, 1),
@@ -117,11 +127,11 @@ def draw_photos(count: int, size: int, generator: torch.Generator) -> PhotoDraw:
         boxes=boxes,
         fill=uniform(0, 255, count, 2, 3),
         patch=uniform(0, 1, count, 2) < 0.5,
-        blur=sometimes(0.25, uniform(0.4, 3.0)),
+        blur=sometimes(0.25, uniform(0.4, 3.0 if harsh else 1.8)),
         coarse=uniform(0, 1) < 0.15,
-        coarse_size=int(size * uniform(0.2, 0.75, 1).item()),
-        jpeg=sometimes(0.2, uniform(8, 80)),
-        noise=sometimes(0.25, 30 * uniform(0.15, 1) ** 2),
+        coarse_size=int(size * uniform(0.2 if harsh else 0.25, 0.75, 1).item()),
+        jpeg=sometimes(0.2, uniform(8 if harsh else 15, 80)),
+        noise=sometimes(0.25, 30 * uniform(0.15, 1) ** 2 if harsh else uniform(1, 14)),
         seed=int(torch.randint(2**31, (1,), generator=generator)),
         grain=uniform(0, 1, count, 2),
     )

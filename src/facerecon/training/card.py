@@ -94,15 +94,15 @@ def _robustness(report: Robustness) -> dict[str, Any]:
 def _aflw2000(reconstructor: FaceReconstructor, folder: str | Path) -> dict[str, Any]:
     report = evaluate_aflw2000(reconstructor, folder, crops=("max", "detected"))
     rows = []
-    crops = {"max": "true boxes", "detected": "detected boxes"}
     photos = "0/0/0"
     for row in report.rows:
         values = row.to_dict()
+        boxes = "detected boxes" if row.crop.startswith("detected") else "true boxes"
         photos = "/".join(map(str, values["samples"]))
         for kind, name in (("nme_2d", "2D"), ("nme_3d", "3D")):
             summary = values[kind]
             numbers = [*summary["bins"], summary["mean_of_bins"], summary["mean_of_samples"]]
-            rows.append([f"{name}, {crops[row.crop]}", values["failures"], *_rounded(numbers)])
+            rows.append([f"{name}, {boxes}", values["failures"], *_rounded(numbers)])
     return {
         "protocol": f"68-point NME in percent of the box on {photos} photos of AFLW2000-3D by "
         "|yaw|, never used for training or for a choice.",

@@ -70,6 +70,7 @@ class TrainConfig:
         zoom: The crop's side is multiplied by up to 1 + zoom or divided by it.
         shift: Largest shift of the crop, as a share of its side.
         appearance: Change colours, sharpness, noise and JPEG quality, and occlude.
+        harsh: Change them more: darker, blurrier, noisier, more and larger occluders.
         mirror: Mirror half of the samples; only with a face layout that has a mirror map.
         pack_size: Side of the packed photos, pixels.
         scene_size: Side of the detector's scenes, pixels; a multiple of 64.
@@ -113,6 +114,7 @@ class TrainConfig:
     zoom: float = 0.2
     shift: float = 0.07
     appearance: bool = True
+    harsh: bool = False
     mirror: bool = True
     pack_size: int = 224
     scene_size: int = 320

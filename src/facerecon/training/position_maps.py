@@ -66,7 +66,7 @@ class PositionMapTask:
         crop = draw_crops(config.batch, config.turn, config.zoom, config.shift, generator)
         if not config.mirror or not self.targets.mirrors:
             crop = dataclasses.replace(crop, mirror=torch.zeros_like(crop.mirror))
-        photo = draw_photos(config.batch, size, generator)
+        photo = draw_photos(config.batch, size, generator, config.harsh)
 
         rows = self.rows[picks[mine]]
         crop, photo = rows_of(crop, mine, device), rows_of(photo, mine, device)

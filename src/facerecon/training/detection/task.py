@@ -96,7 +96,7 @@ class DetectorTask:
         """Pixels, boxes, points and kinds of some rows of a step's batch."""
         config, size = self.config, self.config.scene_size
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        draw = draw_photos(config.batch, size, generator)
+        draw = draw_photos(config.batch, size, generator, config.harsh)
         # faces are covered while scenes are composed, where it is known how much of them is left
         draw = dataclasses.replace(draw, boxes=torch.zeros_like(draw.boxes))
         seeds = [(config.seed, step, i) for i in range(config.batch)[mine]]
