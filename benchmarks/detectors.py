@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 
 import cv2
-import numpy as np
 import torch
+from alternating import by_turns, summary
 
 import facerecon
 
@@ -35,20 +34,15 @@ detectors: dict[str, facerecon.Detector] = {
 }
 if options.yunet:
     detectors["YuNet"] = facerecon.YuNet(options.yunet)
-times: dict[str, list[float]] = {name: [] for name in detectors}
-for run in range(options.runs + 5):
-    for name, detector in detectors.items():
-        start = time.perf_counter()
-        detector.detect(photo)
-        if run >= 5:
-            times[name].append(1000 * (time.perf_counter() - start))
-
+times = by_turns(
+    {name: lambda _, d=detector: d.detect(photo) for name, detector in detectors.items()},
+    options.runs,
+    warm_up=5,
+)
 print(f"torch {torch.__version__}, OpenCV {cv2.__version__}, {torch.get_num_threads()} threads")
 print(f"{platform.machine()}, photo {photo.shape[1]} x {photo.shape[0]}")
 for name, values in times.items():
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    print(f"{name:12} {middle:7.1f} ms   IQR {low:.1f} to {high:.1f}   {len(values)} runs")
+    print(f"{name:12} {summary(values, 'ms')}   {len(values)} runs")
 if options.yunet:
     for name in ("SingleShot", "confirmed"):
-        low, middle, high = np.percentile(np.divide(times[name], times["YuNet"]), [25, 50, 75])
-        print(f"{name} / YuNet {middle:.2f}, IQR {low:.2f} to {high:.2f}")
+        print(f"{name + ' / YuNet':20} {summary(times[name] / times['YuNet'], 'times', 2)}")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
+from alternating import by_turns, summary
 
 import facerecon
 
@@ -42,16 +41,10 @@ if options.yunet:
     yunet = facerecon.YuNet(options.yunet)
     stages["detect, YuNet"] = lambda: yunet.detect(photo)
 
-times: dict[str, list[float]] = {name: [] for name in stages}
-for run in range(options.runs + 3):
-    for name, stage in stages.items():
-        start = time.perf_counter()
-        stage()
-        if run >= 3:
-            times[name].append(1000 * (time.perf_counter() - start))
-
+times = by_turns(
+    {name: lambda _, call=stage: call() for name, stage in stages.items()}, options.runs
+)
 print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.processor()}")
 print(f"photo {photo.shape[1]} x {photo.shape[0]}")
 for name, values in times.items():
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    print(f"{name:24} {middle:8.1f} ms   IQR {low:.1f} to {high:.1f}   {len(values)} runs")
+    print(f"{name:24} {summary(values, 'ms')}   {len(values)} runs")

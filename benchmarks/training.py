@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from alternating import by_turns, summary
 
 from facerecon.training import TrainConfig
 from facerecon.training.datasets import model_file
@@ -45,21 +47,24 @@ stages = {
     "network": lambda step: trainer.train_step(step, forward, fixed),
     "both": lambda step: trainer.train_step(step, forward, trainer.batch(step)),
 }
-times: dict[str, list[float]] = {name: [] for name in stages}
-for step in range(options.steps + 3):
-    for name, stage in stages.items():
-        start = time.perf_counter()
+
+
+def finished(stage: Callable[[int], object]) -> Callable[[int], object]:
+    """A stage that has the device's work done when it returns."""
+
+    def call(step: int) -> None:
         stage(step)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
-        if step >= 3:
-            times[name].append(time.perf_counter() - start)
 
+    return call
+
+
+times = by_turns({name: finished(stage) for name, stage in stages.items()}, options.steps)
 print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
 print(f"{config.network}, batch {config.batch}, {trainer.device}, compiled {config.compile}")
 for name, values in times.items():
-    low, middle, high = config.batch / np.percentile(values, [75, 50, 25])
-    print(f"{name:10} {middle:7.1f} samples/s   IQR {low:.1f} to {high:.1f}")
+    print(f"{name:10} {summary(1000 * config.batch / values, 'samples/s')}")
 
 pool = sources.pool
 head = HeadModel.load(model_file(options.data), pool.labels.identity.shape[1])

@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from facerecon.detection import YuNet, yunet
 from facerecon.geometry import box_of_points
-from facerecon.training.datasets import MorphableModel, read_labels, read_photos
-from facerecon.training.datasets.pack import landmarks_in_photo
-from facerecon.uv import UVLayout
+from facerecon.training.datasets import read_labels, read_layout, read_photos
+from facerecon.training.datasets.pack import fitted_landmarks
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("data")
@@ -29,9 +28,8 @@ labels = read_labels(options.data)
 wanted = labels.good & (labels.split == "train") & np.isin(labels.source, ["helen", "afw", "lfpw"])
 rows = np.random.default_rng(0).permutation(np.flatnonzero(wanted))[: options.photos]
 labels = labels.take(np.sort(rows))
-layout = UVLayout.ict()
-model = MorphableModel.load(f"{options.data}/ict_face.npz", layout, labels.identity.shape[1])
-truth = np.stack([box_of_points(p) for p in landmarks_in_photo(labels, model, layout)])
+points = fitted_landmarks(options.data, labels, read_layout(options.data))
+truth = np.stack([box_of_points(p) for p in points])
 
 yunet._INSETS = (0.0, 0.0, 0.0, 0.0)  # what is wanted here is YuNet's own box
 detector = YuNet(options.yunet)

@@ -20,7 +20,7 @@ def test_spread_by_hand() -> None:
 
 
 def test_the_views_differ_from_the_plain_crop() -> None:
-    plain = CropFrame.from_box(BOX, 1.4, 128, angle=7)
+    plain = CropFrame.from_points(np.reshape(BOX, (2, 2)), 1.4, 128, angle=7)
     views = views_of(plain)
     assert len(views) == len(VIEWS)
     for view, (turn, zoom, dx, dy) in zip(views, VIEWS, strict=True):

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -112,39 +112,37 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(aflw2000)
     aflw2000.set_defaults(run=_evaluate_aflw2000)
 
-    points = protocols.add_parser("points", help="photos with 68, 30 or 21 hand-made points")
-    points.add_argument("path", type=Path, help="photos with NAME.pts, .npy or .txt beside them")
+    points = _add_protocol(
+        protocols,
+        "points",
+        _evaluate_points,
+        "photos with 68, 30 or 21 hand-made points",
+        "photos with NAME.pts, .npy or .txt beside them",
+    )
     points.add_argument("--predictions", type=Path, help="folder of another tool's 68 points")
-    points.add_argument("--json", action="store_true")
-    _add_model_options(points)
-    points.set_defaults(run=_evaluate_points)
 
-    validation = protocols.add_parser("validation", help="a data folder's split 'val'")
-    validation.add_argument("path", type=Path, help="data folder")
+    validation = _add_protocol(
+        protocols, "validation", _evaluate_validation, "a data folder's split 'val'"
+    )
     validation.add_argument("--worst", type=Path, metavar="PNG", help="draw the 50 worst photos")
-    validation.add_argument("--json", action="store_true")
-    _add_model_options(validation)
-    validation.set_defaults(run=_evaluate_validation)
 
-    robustness = protocols.add_parser(
-        "robustness", help="the split 'val' with worse boxes and worse photos"
+    robustness = _add_protocol(
+        protocols,
+        "robustness",
+        _evaluate_robustness,
+        "the split 'val' with worse boxes and worse photos",
     )
-    robustness.add_argument("path", type=Path, help="data folder")
     robustness.add_argument("--count", type=int, default=90, help="photos, evenly over yaw")
-    robustness.add_argument("--json", action="store_true")
-    _add_model_options(robustness)
-    robustness.set_defaults(run=_evaluate_robustness)
 
-    detector = protocols.add_parser(
-        "detector", help="recall by size and yaw, false alarms, and what the boxes cost"
+    detector = _add_protocol(
+        protocols,
+        "detector",
+        _evaluate_detector,
+        "recall by size and yaw, false alarms, and what the boxes cost",
     )
-    detector.add_argument("path", type=Path, help="data folder")
     detector.add_argument("--cache", type=Path, required=True, help="folder of the packed photos")
     detector.add_argument("--count", type=int, default=40, help="photos of each yaw bin")
     detector.add_argument("--own", metavar="FOLDER", help="a detector trained by facerecon")
-    detector.add_argument("--json", action="store_true")
-    _add_model_options(detector)
-    detector.set_defaults(run=_evaluate_detector)
 
     card = protocols.add_parser(
         "card", help="measure weights, note it in their config.json, print the model card"
@@ -155,13 +153,27 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--count", type=int, default=90, help="photos for the robustness")
     card.set_defaults(run=_evaluate_card)
 
-    speed = protocols.add_parser("speed", help="milliseconds of each stage, and memory")
-    speed.add_argument("photo", type=Path)
+    speed = _add_protocol(
+        protocols, "speed", _evaluate_speed, "milliseconds of each stage, and memory", "photo"
+    )
     speed.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     speed.add_argument("--runs", type=int, default=30)
-    speed.add_argument("--json", action="store_true")
-    _add_model_options(speed)
-    speed.set_defaults(run=_evaluate_speed)
+    return parser
+
+
+def _add_protocol(
+    protocols: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    path: str = "data folder",
+) -> argparse.ArgumentParser:
+    """A protocol that measures a reconstructor on one path."""
+    parser: argparse.ArgumentParser = protocols.add_parser(name, help=text)
+    parser.add_argument("path", type=Path, help=path)
+    parser.add_argument("--json", action="store_true")
+    _add_model_options(parser)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -381,7 +393,7 @@ def _evaluate_speed(options: argparse.Namespace) -> int:
     from facerecon.evaluation import evaluate_speed
 
     report = evaluate_speed(
-        _reconstructor(options), options.photo, batches=options.batches, runs=options.runs
+        _reconstructor(options), options.path, batches=options.batches, runs=options.runs
     )
     print(json.dumps(report.to_dict()) if options.json else report.to_text())
     return 0

@@ -5,16 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["intersection_over_union", "non_maximum_suppression"]
+__all__ = ["intersection_over_union", "non_maximum_suppression", "shared_and_union"]
 
 
 def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
     """IoU of boxes (..., n, 4) with others (..., m, 4), giving (..., n, m)."""
-    a, b = boxes.unsqueeze(-2), others.unsqueeze(-3)
-    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    shared = sides.clamp(min=0).prod(-1)
-    areas = [(c[..., 2:] - c[..., :2]).clamp(min=0).prod(-1) for c in (a, b)]
-    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-9)
+    shared, union = shared_and_union(boxes.unsqueeze(-2), others.unsqueeze(-3))
+    return shared / union
+
+
+def shared_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas that boxes (..., 4) share with others (..., 4), and that both cover together."""
+    low = torch.maximum(boxes[..., :2], others[..., :2])
+    high = torch.minimum(boxes[..., 2:], others[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    areas = [(b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1) for b in (boxes, others)]
+    return shared, (areas[0] + areas[1] - shared).clamp(min=1e-9)
 
 
 def non_maximum_suppression(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from facerecon.detection.boxes import intersection_over_union, non_maximum_suppression
 
 __all__ = ["Detection", "Detector", "five_points", "overlap", "suppress"]
 
@@ -55,17 +59,17 @@ def five_points(landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def overlap(box: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of a box (4,) with boxes (n, 4), giving (n,)."""
-    a, b = np.asarray(box, np.float64), np.asarray(others, np.float64).reshape(-1, 4)
-    low, high = np.maximum(a[:2], b[:, :2]), np.minimum(a[2:], b[:, 2:])
-    shared = (high - low).clip(0).prod(1)
-    union = (a[2:] - a[:2]).prod() + (b[:, 2:] - b[:, :2]).prod(1) - shared
-    return shared / np.maximum(union, 1e-12)
+    a, b = _tensor(box), _tensor(others)
+    return intersection_over_union(a, b)[0].numpy()
+
+
+def _tensor(boxes: ArrayLike) -> Tensor:
+    return torch.from_numpy(np.asarray(boxes, np.float64).reshape(-1, 4))
 
 
 def suppress(detections: Sequence[Detection], threshold: float = 0.3) -> list[Detection]:
     """Keep the best of overlapping detections (IoU above ``threshold``); largest first."""
-    kept: list[Detection] = []
-    for candidate in sorted(detections, key=lambda d: -d.score):
-        if not kept or overlap(candidate.box, [k.box for k in kept]).max() <= threshold:
-            kept.append(candidate)
+    boxes = _tensor([d.box for d in detections])
+    scores = torch.tensor([d.score for d in detections], dtype=torch.float64)
+    kept = [detections[k] for k in non_maximum_suppression(boxes, scores, threshold).tolist()]
     return sorted(kept, key=lambda d: -d.area)

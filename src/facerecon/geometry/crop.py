@@ -79,11 +79,9 @@ class CropFrame:
     angle: float = 0.0
 
     @classmethod
-    def from_box(cls, box: ArrayLike, margin: float, size: int, angle: float = 0.0) -> CropFrame:
+    def from_box(cls, box: ArrayLike, margin: float, size: int) -> CropFrame:
         """The square of side ``margin * max(width, height)`` round a box's centre."""
-        x0, y0, x1, y1 = np.asarray(box, dtype=np.float64)
-        side = margin * max(x1 - x0, y1 - y0)
-        return cls(float(x0 + x1) / 2, float(y0 + y1) / 2, float(side), size, angle)
+        return cls.from_points(np.reshape(box, (2, 2)), margin, size)
 
     @classmethod
     def from_points(

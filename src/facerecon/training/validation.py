@@ -18,13 +18,11 @@ from facerecon.geometry import CropFrame, box_of_points
 from facerecon.reconstructor import FaceReconstructor
 from facerecon.training.datasets import (
     FaceLabels,
-    MorphableModel,
-    model_file,
     read_labels,
     read_layout,
     read_photos,
 )
-from facerecon.training.datasets.pack import landmarks_in_photo
+from facerecon.training.datasets.pack import fitted_landmarks
 from facerecon.training.journal import contact_sheet
 
 __all__ = ["Validation", "held_out", "validate", "worst_photos"]
@@ -102,8 +100,7 @@ def held_out(data: str | Path) -> tuple[FaceLabels, NDArray[np.float64]]:
     if not len(rows):
         raise DataError(f"{data} has no good photo with split 'val'")
     labels = labels.take(rows)
-    model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
-    return labels, landmarks_in_photo(labels, model, layout)
+    return labels, fitted_landmarks(data, labels, layout)
 
 
 def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32) -> Validation:

@@ -35,6 +35,7 @@ __all__ = [
     "PACK_MARGIN",
     "PackedPhotos",
     "PhotoPool",
+    "fitted_landmarks",
     "landmarks_in_photo",
     "make_pack",
     "pack",
@@ -81,6 +82,18 @@ def landmarks_in_photo(
         labels.scale[:, None, None] * turned + labels.translation[:, None, :]
     )
     return moved
+
+
+def fitted_landmarks(
+    folder: str | Path, labels: FaceLabels, layout: UVLayout
+) -> NDArray[np.float64]:
+    """(n, 68, 3) fitted landmarks of a data folder's labels, with its face model, photo pixels.
+
+    Raises:
+        DataError: The face model is missing or damaged.
+    """
+    model = MorphableModel.load(model_file(folder), layout, labels.identity.shape[1])
+    return landmarks_in_photo(labels, model, layout)
 
 
 def squares_round(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,8 +167,7 @@ def pack(
         DataError: Data are missing or damaged.
     """
     labels = read_labels(folder, bad)
-    model = MorphableModel.load(model_file(folder), layout, labels.identity.shape[1])
-    points = landmarks_in_photo(labels, model, layout)
+    points = fitted_landmarks(folder, labels, layout)
     frames = squares_round(points)
 
     def squares(start: int) -> Iterable[tuple[int, NDArray[np.uint8] | None]]:

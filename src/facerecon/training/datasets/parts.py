@@ -16,14 +16,13 @@ from facerecon.errors import DataError
 from facerecon.geometry import CropFrame
 from facerecon.training.datasets.labels import (
     BadData,
-    MorphableModel,
     model_file,
     read_labels,
     read_layout,
     read_photos,
     write_labels,
 )
-from facerecon.training.datasets.pack import landmarks_in_photo, squares_round
+from facerecon.training.datasets.pack import fitted_landmarks, squares_round
 
 __all__ = ["write_parts"]
 
@@ -58,8 +57,7 @@ def write_parts(
     target.mkdir(parents=True, exist_ok=True)
     layout = read_layout(folder)
     labels = read_labels(folder, bad)
-    model = MorphableModel.load(model_file(folder), layout, labels.identity.shape[1])
-    frames = squares_round(landmarks_in_photo(labels, model, layout))
+    frames = squares_round(fitted_landmarks(folder, labels, layout))
     side = np.minimum(size, np.ceil(frames[:, 2])).astype(int).clip(16)
     limit = int(megabytes * 1e6)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from facerecon.detection.boxes import shared_and_union
 from facerecon.detection.network import STRIDES, decode
 
 __all__ = ["FACE", "IGNORED", "NOBODY", "assign", "detection_loss", "generalised_iou"]
@@ -51,17 +52,9 @@ def assign(cells: Tensor, boxes: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]
 
 def generalised_iou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU (Rezatofighi et al., CVPR 2019) of boxes (n, 4), pair by pair."""
-    low, high = (
-        torch.maximum(boxes[:, :2], others[:, :2]),
-        torch.minimum(boxes[:, 2:], others[:, 2:]),
-    )
-    shared = (high - low).clamp(min=0).prod(1)
-    areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (boxes, others)]
-    union = (areas[0] + areas[1] - shared).clamp(min=1e-6)
-    low, high = (
-        torch.minimum(boxes[:, :2], others[:, :2]),
-        torch.maximum(boxes[:, 2:], others[:, 2:]),
-    )
+    shared, union = shared_and_union(boxes, others)
+    low = torch.minimum(boxes[:, :2], others[:, :2])
+    high = torch.maximum(boxes[:, 2:], others[:, 2:])
     hull = (high - low).prod(1).clamp(min=1e-6)
     iou = shared / union
     return iou, iou - (hull - union) / hull

@@ -19,14 +19,12 @@ from facerecon.errors import DataError
 from facerecon.geometry import CropFrame, box_of_points
 from facerecon.training.datasets import (
     FaceLabels,
-    MorphableModel,
-    model_file,
     read_labels,
     read_layout,
     read_photos,
 )
 from facerecon.training.datasets.labels import BadData
-from facerecon.training.datasets.pack import landmarks_in_photo, make_pack
+from facerecon.training.datasets.pack import fitted_landmarks, make_pack
 
 __all__ = ["WholePhotos", "whole_photos"]
 
@@ -82,8 +80,7 @@ def whole_photos(
         DetectorUnavailable: YuNet's file is missing or no such network.
     """
     layout, labels = read_layout(folder), read_labels(folder, bad)
-    model = MorphableModel.load(model_file(folder), layout, labels.identity.shape[1])
-    points = landmarks_in_photo(labels, model, layout)
+    points = fitted_landmarks(folder, labels, layout)
     sizes, others = _survey(Path(folder), Path(cache), labels, points, yunet, bad)
     side = sizes.max(1)
     frames = np.column_stack([(sizes - 1) / 2, side]).astype(np.float64)
