@@ -11,17 +11,16 @@ come out alike, not equal.
 from __future__ import annotations
 
 import argparse
-import runpy
 import shutil
 from pathlib import Path
+
+from make_golden import ROOT, write_golden
 
 from facerecon import Checkpoint
 from facerecon.model_card import model_card
 from facerecon.training import TrainConfig, train
 from facerecon.training.card import write_card
 
-ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "src" / "facerecon" / "assets"
 # each run starts from the one before: its name and what differs from the shipped configuration
 RUNS: dict[str, dict[str, list[str]]] = {
     "fast": {
@@ -30,7 +29,7 @@ RUNS: dict[str, dict[str, list[str]]] = {
     },
     "detector": {
         "first": [],
-        "second": ["steps=600", "learning_rate=1.5e-3", "warmup=40", "decay=1.0", "ema=0.99"],
+        "second": ["steps=4300", "warmup=150", "decay=0.45", "seed=3"],
     },
 }
 
@@ -43,22 +42,26 @@ def main() -> None:
     parser.add_argument("--aflw2000", type=Path, help="photos to measure on")
     parser.add_argument("--only", nargs="+", choices=["fast", "detector"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--into", type=Path, default=ROOT, help="source tree to write into")
+    parser.add_argument("--set", action="append", default=[], help="for a trial: steps=20")
     options = parser.parse_args()
+    assets = options.into / "src" / "facerecon" / "assets"
     cache = options.work / "cache"
     for name in options.only or ["detector", "fast"]:
         weights: Path | None = None
         for run, changes in RUNS[name].items():
-            lines = [*changes, *([f"start={weights}"] if weights else [])]
+            lines = [*changes, *options.set, *([f"start={weights}"] if weights else [])]
             lines += [f"yunet={options.yunet}"] if name == "detector" else []
             config, output = TrainConfig.from_toml(name, lines), options.work / name / run
             weights = train(config, options.data, cache, output, options.device)
         assert weights is not None
-        package(weights, ASSETS / name)
+        package(weights, assets / name)
         if name == "fast":
-            write_card(ASSETS / name, options.data, options.aflw2000)
-            card = model_card(Checkpoint.load(ASSETS / name), name)
-            (ROOT / "docs" / "model_card.md").write_text(card, encoding="utf-8")
-    runpy.run_path(str(ROOT / "tools" / "make_golden.py"))
+            write_card(assets / name, options.data, options.aflw2000)
+            card = model_card(Checkpoint.load(assets / name), name)
+            (options.into / "docs").mkdir(exist_ok=True)
+            (options.into / "docs" / "model_card.md").write_text(card, encoding="utf-8")
+    write_golden(assets)
 
 
 def package(weights: Path, target: Path) -> None:
