@@ -298,7 +298,7 @@ def test_harsh_changes_are_larger() -> None:
     crops = torch.full((64, 3, 64, 64), 120.0)
     crops[:, :, ::2] = 200
     changes = []
-    for harsh in (False, True):
+    for harsh in (0.0, 1.0):
         draw = draw_photos(64, 64, torch.Generator().manual_seed(5), harsh)
         assert (draw.jpeg[draw.jpeg > 0] >= (8 if harsh else 15)).all()
         assert draw.noise.max() > (15 if harsh else 10)

@@ -91,7 +91,7 @@ class PhotoDraw:
 
 
 def draw_photos(
-    count: int, size: int, generator: torch.Generator, harsh: bool = False
+    count: int, size: int, generator: torch.Generator, harshness: float = 0.0
 ) -> PhotoDraw:
     """Draw the appearance changes of a batch of ``count`` crops of ``size`` pixels.
 
@@ -99,8 +99,10 @@ def draw_photos(
         count: Crops.
         size: Their side, pixels.
         generator: Of all that is random.
-        harsh: Darker, blurrier, noisier, harder pressed, more and larger occluders.
+        harshness: How likely the batch is changed more: darker, blurrier, noisier, harder pressed,
+            with more and larger occluders.
     """
+    harsh = torch.rand((), generator=generator).item() < harshness
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*(shape or (count,)), generator=generator)

@@ -70,7 +70,8 @@ class TrainConfig:
         zoom: The crop's side is multiplied by up to 1 + zoom or divided by it.
         shift: Largest shift of the crop, as a share of its side.
         appearance: Change colours, sharpness, noise and JPEG quality, and occlude.
-        harsh: Change them more: darker, blurrier, noisier, more and larger occluders.
+        harsh: Share of the batches, 0 to 1, in which they are changed more: darker, blurrier,
+            noisier, with more and larger occluders.
         mirror: Mirror half of the samples; only with a face layout that has a mirror map.
         pack_size: Side of the packed photos, pixels.
         scene_size: Side of the detector's scenes, pixels; a multiple of 64.
@@ -114,7 +115,7 @@ class TrainConfig:
     zoom: float = 0.2
     shift: float = 0.07
     appearance: bool = True
-    harsh: bool = False
+    harsh: float = 0.0
     mirror: bool = True
     pack_size: int = 224
     scene_size: int = 320
@@ -141,8 +142,10 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; one of {known} is needed")
         if min(self.steps, self.batch, self.validate_every, self.checkpoint_every) < 1:
             raise ConfigError("steps, batch, validate_every and checkpoint_every must be 1 or more")
-        if not 0 < self.decay <= 1 or not 0 <= self.ema < 1 or not 0 <= self.balance <= 1:
-            raise ConfigError("decay must be in (0, 1], ema in [0, 1), balance in [0, 1]")
+        if not 0 < self.decay <= 1 or not 0 <= self.ema < 1:
+            raise ConfigError("decay must be in (0, 1], ema in [0, 1)")
+        if not 0 <= self.balance <= 1 or not 0 <= self.harsh <= 1:
+            raise ConfigError("balance and harsh must be in [0, 1]")
         shares = (self.profiled_share, self.rendered_share)
         if min(shares) < 0 or sum(shares) >= 1 or min(self.profiled, self.rendered) < 0:
             raise ConfigError(
