@@ -32,6 +32,7 @@ stages: dict[str, Callable[[], object]] = {
     "detect, default": lambda: reconstructor.detect(photo),
     "crop": lambda: face.frame.warp(photo),
     "network": lambda: reconstructor._position_maps([crop]),
+    "landmarks": lambda: reconstructor.landmarks(photo),
     "landmarks, box given": lambda: reconstructor.landmarks(photo, box),
     "pose, box given": lambda: reconstructor.pose(photo, box),
     "mesh with texture": lambda: face.mesh().texture,

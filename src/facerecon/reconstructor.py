@@ -301,7 +301,7 @@ class FaceReconstructor:
         if box is not None:
             place = Detection(checked_box(box, photo.shape), 1.0)
             return self._faces([photo], [place], given=True)[0]
-        found = self._found(photo)
+        found = self._found(photo, largest=True)
         if not found:
             raise NoFaceFound(
                 f"no face was found in the {photo.shape[1]} x {photo.shape[0]} picture; where you "
@@ -346,7 +346,7 @@ class FaceReconstructor:
                 for box, photo in zip(boxes, photos, strict=True)
             ]
             return list(self._faces(photos, places, given=True))
-        found = [self._found(photo)[:1] for photo in photos]
+        found = [self._found(photo, largest=True)[:1] for photo in photos]
         taken = [i for i, detections in enumerate(found) if detections]
         faces = self._faces([photos[i] for i in taken], [found[i][0] for i in taken], given=False)
         result: list[Face | None] = [None] * len(photos)
@@ -354,14 +354,23 @@ class FaceReconstructor:
             result[i] = face
         return result
 
-    def _found(self, photo: NDArray[np.uint8]) -> list[Detection]:
-        """What the detector finds in a photo, less what the network does not take for a face."""
+    def _found(self, photo: NDArray[np.uint8], largest: bool = False) -> list[Detection]:
+        """What the detector finds in a photo, less what the network does not take for a face.
+
+        Args:
+            photo: RGB.
+            largest: Only the first one matters: doubtful ones smaller than a sure one are left out
+                without a look at them.
+        """
         found = list(self.detector.detect(photo))
         doubtful = [k for k, d in enumerate(found) if d.score < _SURE] if self._confirm else []
-        if not doubtful:
-            return found
-        frames = [self._frame(found[k].box) for k in doubtful]
         kept = {k: detection for k, detection in enumerate(found) if k not in doubtful}
+        if largest:
+            least = max((d.area for d in kept.values()), default=0.0)
+            doubtful = [k for k in doubtful if found[k].area > least]
+        if not doubtful:
+            return list(kept.values())
+        frames = [self._frame(found[k].box) for k in doubtful]
         for _ in range(2):
             again = []
             for k, views in zip(doubtful, self._views(photo, frames), strict=True):

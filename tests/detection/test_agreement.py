@@ -56,6 +56,27 @@ def test_doubtful_boxes_are_confirmed_by_the_network(
     assert len(FaceReconstructor(reconstructor.checkpoint, detector=sure).detect(photo)) == 2
 
 
+def test_for_the_largest_face_only_larger_boxes_are_looked_at(
+    reconstructor: FaceReconstructor, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = np.array([20.0, 300, 60, 340]), np.array([20.0, 20.0, 400.0, 400.0])
+    found = Fixed(Detection(large, 0.4), Detection(BOX, 0.9), Detection(small, 0.5))
+    careful = FaceReconstructor(reconstructor.checkpoint, detector=found)
+    looked_at: list[float] = []
+    views = careful._views
+
+    def watched(photo: np.ndarray, frames: list[CropFrame]) -> np.ndarray:
+        looked_at.extend(frame.side for frame in frames)
+        return views(photo, frames)
+
+    monkeypatch.setattr(careful, "_views", watched)
+    largest = careful.reconstruct(photo)
+    assert looked_at and min(looked_at) > 2 * (BOX[2] - BOX[0])  # not the small one
+    everyone = careful.reconstruct_all(photo)
+    assert min(looked_at) < 100  # now it was
+    np.testing.assert_allclose(largest.landmarks, everyone[0].landmarks, atol=1e-3)
+
+
 def test_nobody_left(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:
     nobody = Fixed(Detection(np.array([20.0, 300.0, 110.0, 390.0]), 0.4))
     careful = FaceReconstructor(reconstructor.checkpoint, detector=nobody)
