@@ -91,6 +91,23 @@ def test_every_face_that_counts_can_be_seen(marked: WholePhotos) -> None:
     assert np.mean(seen) > 0.75  # the others are grey, or have something before the eye
 
 
+def test_a_framed_photo_lies_in_the_corner_with_padding_beyond(marked: WholePhotos) -> None:
+    """As the detector pads a photo; the face's green lies where its box says, mirrored or not."""
+    made = maker(marked, empty=0.0, framed=1.0)
+    padded = 0
+    for seed in range(24):
+        scene = made.make(np.random.default_rng(seed))
+        padding = (scene.pixels == [124, 116, 104]).all(2)
+        rows, columns = ((~padding).any(axis).nonzero()[0] for axis in (1, 0))
+        assert rows[0] == columns[0] == 0
+        padded += padding[rows[-1] + 1 :].size + padding[:, columns[-1] + 1 :].size > 0
+        for box, counts in zip(scene.boxes, scene.counts, strict=True):
+            if counts:
+                x, y = np.rint((box[:2] + box[2:]) / 2).astype(int)
+                assert x <= columns[-1] and y <= rows[-1]
+    assert padded > 18
+
+
 def test_scenes_depend_on_their_generator_alone(photos: WholePhotos) -> None:
     made = maker(photos)
     first, again = (made.make(np.random.default_rng(4)) for _ in range(2))

@@ -15,7 +15,7 @@ NOBODY, FACE, IGNORED = 0, 1, 2
 _LARGEST = (44.0, 88.0, 176.0, float("inf"))
 _SMALLEST = (0.0, 36.0, 72.0, 144.0)
 """Sides of the faces that each stride answers for, pixels; where they overlap, both do."""
-_POINTS = 6.0  # weight of the points: a mean over ten numbers, which weighs little by itself
+_POINTS = 12.0  # weight of the points: a mean over ten numbers, which weighs little by itself
 _REACH = 0.9  # of the stride: how far from a face's centre a cell answers for it
 
 

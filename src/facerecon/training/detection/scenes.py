@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facerecon.detection import five_points
+from facerecon.detection.network import DetectorConfig
 from facerecon.training.detection.backgrounds import background, faceless_patch, scrambled
 from facerecon.training.detection.photos import WholePhotos
 
@@ -47,11 +48,17 @@ class SceneRange:
         smallest: Side of the smallest face, scene pixels.
         turn: Largest in-plane turn, degrees; half of the faces stay within a quarter of it.
         empty: Share of scenes without faces.
+        framed: Share of scenes that are one photo with padding beyond its edges.
     """
 
     smallest: float = 9.0
     turn: float = 60.0
     empty: float = 0.2
+    framed: float = 0.12
+
+
+_PADDING = np.rint(DetectorConfig().pixel_mean).astype(np.uint8)
+"""What the detector puts beyond a photo's edges."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,8 @@ class SceneMaker:
         size: int = 320,
         limits: SceneRange | None = None,
     ) -> None:
-        self._photos, self._rows, self._chance, self.size = photos, rows, chance, size
+        self._photos, self._rows, self.size = photos, rows, size
+        self._cumulated = np.cumsum(chance)
         self._limits = limits or SceneRange()
         low, high = photos.landmarks[:, :, :2].min(1), photos.landmarks[:, :, :2].max(1)
         self._side = np.sqrt((high - low).prod(1))
@@ -156,11 +164,14 @@ class SceneMaker:
         if kind < self._limits.empty:
             for _ in range(int(rng.integers(0, 10))):
                 self._lay_faceless(canvas, rng)
-        elif kind < 0.45:
+        elif kind < self._limits.empty + self._limits.framed:
+            canvas.pixels[:] = _PADDING
+            self._lay_framed(canvas, rng)
+        elif kind < 0.48:
             self._lay_large(canvas, rng)
             for _ in range(int(rng.integers(0, 3))):
                 self._lay_scattered(canvas, rng)
-        elif kind < 0.62:
+        elif kind < 0.64:
             self._lay_grid(canvas, rng)
         else:
             for _ in range(int(rng.integers(1, 9))):
@@ -190,7 +201,8 @@ class SceneMaker:
         )
 
     def _pick(self, rng: np.random.Generator) -> int:
-        return int(rng.choice(self._rows, p=self._chance))
+        place = int(np.searchsorted(self._cumulated, rng.random(), side="right"))
+        return int(self._rows[min(place, len(self._rows) - 1)])
 
     def _somewhere(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A part of a photo that shows no known face, or a photo in pieces."""
@@ -223,6 +235,13 @@ class SceneMaker:
         centre = self.size / 2 + rng.uniform(-0.25, 0.25, 2) * self.size
         turn = self._turn(rng)
         self._lay_photo(canvas, rng, row, scale, centre, turn, rng.random() < 0.5)
+
+    def _lay_framed(self, canvas: _Canvas, rng: np.random.Generator) -> None:
+        """A photo as the detector is given one: in the corner, with padding beyond its edges."""
+        row = self._pick(rng)
+        scale = self.size / self._photos.extent[row].max() * np.exp(rng.uniform(-1.0, 0.05))
+        corner = np.array([-0.5, -0.5])
+        self._lay_photo(canvas, rng, row, scale, corner, 0.0, rng.random() < 0.5, framed=True)
 
     def _lay_grid(self, canvas: _Canvas, rng: np.random.Generator) -> None:
         """Photos side by side, as in a gallery; some of the cells hold no face."""
@@ -270,8 +289,9 @@ class SceneMaker:
         angle: float,
         mirror: bool,
         cut: bool = True,
+        framed: bool = False,
     ) -> None:
-        """Lay a photo with the middle of its face at a place."""
+        """Lay a photo with the middle of its face at a place, or its corner where it is framed."""
         photos = self._photos
         corner = np.array(photos.corner(row))
         landmarks = photos.landmarks[row, :, :2] - corner
@@ -282,16 +302,19 @@ class SceneMaker:
             patch, origin = patch[y0:y1, x0:x1], np.array([x0, y0])
             landmarks, others = landmarks - origin, others - np.tile(origin, 2)
             box = _box(landmarks)
-        # the scene's middle must be the face's where little of the photo is shown
-        pivot = (box[:2] + box[2:]) / 2
-        if not cut:
+        if framed:
+            pivot = np.array([patch.shape[1] - 0.5 if mirror else -0.5, -0.5])
+            scale *= photos.extent[row].max() / max(patch.shape[:2])
+        elif cut:  # the scene's middle must be the face's where little of the photo is shown
+            pivot = (box[:2] + box[2:]) / 2
+        else:
             pivot = (np.array(patch.shape[1::-1]) - 1) / 2
         matrix = _similarity(scale, angle, mirror, pivot, centre)
         side = scale * self._side[row]
         patch = _recoloured(rng, patch)
         if cut and rng.random() < 0.15:
             patch = _partly_covered(rng, patch, box, self._somewhere(rng))
-        cover = canvas.lay(patch, matrix, _feather(rng, side) if cut else 0.0)
+        cover = canvas.lay(patch, matrix, _feather(rng, side) if cut and not framed else 0.0)
         canvas.hide(cover)
         placed = landmarks @ matrix[:, :2].T + matrix[:, 2]
         five = five_points(placed)
