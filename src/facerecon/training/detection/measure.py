@@ -39,7 +39,7 @@ class DetectorReport:
     Attributes:
         photos: How many photos of each yaw bin the scenes show.
         recall: By detector: (turns, sizes, yaw bins) share of the faces found, IoU above 0.5.
-        false_alarms: By detector: boxes per scene that lie on no face.
+        false_alarms: By detector: (turns, sizes, yaw bins) boxes per scene that lie on no face.
         nme: By where the boxes come from, ``true`` or a detector: means of the 68-point 2D NME in
             the yaw bins, percent, on the validation photos in which every detector found the
             face; None where there is none.
@@ -48,15 +48,16 @@ class DetectorReport:
 
     photos: list[int]
     recall: dict[str, NDArray[np.float64]]
-    false_alarms: dict[str, float]
+    false_alarms: dict[str, NDArray[np.float64]]
     nme: dict[str, list[float | None]]
     missed: dict[str, list[int]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         recall = {name: values.tolist() for name, values in self.recall.items()}
+        alarms = {name: values.tolist() for name, values in self.false_alarms.items()}
         axes = {"turns": TURNS, "sizes": SIZES, "yaw_bins": YAW_BINS}
-        return {**self.__dict__, "recall": recall, "axes": axes}
+        return {**self.__dict__, "recall": recall, "false_alarms": alarms, "axes": axes}
 
     def to_text(self) -> str:
         """Tables."""
@@ -71,7 +72,11 @@ class DetectorReport:
                 for b, title in enumerate(bins):
                     cells = "".join(f"{100 * share:10.1f}" for share in recall[t, :, b])
                     lines.append(f"{name:12}{turn:6g}{title:>9}{cells}")
-        lines += [f"{n}: {a:.3f} false alarms a scene" for n, a in self.false_alarms.items()]
+        lines.append("false alarms a scene: all, by size of the face, by its yaw")
+        for name, alarms in self.false_alarms.items():
+            by_size = np.average(alarms, axis=2, weights=self.photos).mean(0)
+            means = [float(by_size.mean()), *by_size, *alarms.mean((0, 1))]
+            lines.append(f"{name:12}" + "".join(f"{mean:8.3f}" for mean in means))
         lines.append("validation photos as they are, 68-point 2D NME in percent with whose box")
         for name, means in self.nme.items():
             cells = "".join("       -" if mean is None else f"{mean:8.2f}" for mean in means)
@@ -120,12 +125,12 @@ def _in_scenes(
     usable: NDArray[np.int64],
     rows: Sequence[NDArray[np.int64]],
     seed: int,
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     even = np.full(len(usable), 1 / len(usable))
     maker = SceneMaker(photos, usable, even, SCENE)
     shape = (len(TURNS), len(SIZES), len(YAW_BINS))
     found = {name: np.zeros(shape) for name in detectors}
-    alarms = dict.fromkeys(detectors, 0)
+    alarms = {name: np.zeros(shape) for name in detectors}
     cases = [
         (t, s, b, int(row))
         for t in range(len(TURNS))
@@ -140,11 +145,12 @@ def _in_scenes(
             boxes = [d.box for d in detector.detect(scene.pixels)]
             found[name][t, s, b] += len(own) and overlap(own[0], boxes).max(initial=0) > _RIGHT
             # somebody unlabelled in the photo's background is no false alarm
-            alarms[name] += sum(overlap(box, scene.boxes).max(initial=0) < 0.3 for box in boxes)
+            nobody = [overlap(box, scene.boxes).max(initial=0) < 0.3 for box in boxes]
+            alarms[name][t, s, b] += sum(nobody)
     count = np.array([max(1, len(part)) for part in rows])
     return (
         {name: hits / count for name, hits in found.items()},
-        {name: alarm / max(1, len(cases)) for name, alarm in alarms.items()},
+        {name: wrong / count for name, wrong in alarms.items()},
     )
 
 
