@@ -162,6 +162,7 @@ def test_detector_report(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["evaluate", "detector", *where, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert np.shape(told["recall"]["SingleShot"]) == (2, 5, 3)
+    assert np.shape(told["false_alarms"]["confirmed"]) == (2, 5, 3)
     assert set(told["nme"]) == {"true boxes", "confirmed", "SingleShot"}
     assert main(["evaluate", "detector", *where]) == 0
     assert "false alarms a scene" in capsys.readouterr().out
