@@ -81,8 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure on a data set")
     protocols = evaluate.add_subparsers(required=True, metavar="PROTOCOL")
-    aflw2000 = protocols.add_parser("aflw2000", help="AFLW2000-3D: 68-point NME by yaw")
-    aflw2000.add_argument("path", type=Path, help="folder of .jpg and .mat")
+    aflw2000 = _add_protocol(
+        protocols,
+        "aflw2000",
+        _evaluate_aflw2000,
+        "AFLW2000-3D: 68-point NME by yaw",
+        "folder of .jpg and .mat",
+    )
     aflw2000.add_argument(
         "--predictions",
         metavar="WHERE",
@@ -108,9 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     aflw2000.add_argument(
         "-o", "--output", type=Path, help="folder for report.json, report.md and page.png"
     )
-    aflw2000.add_argument("--json", action="store_true")
-    _add_model_options(aflw2000)
-    aflw2000.set_defaults(run=_evaluate_aflw2000)
 
     points = _add_protocol(
         protocols,
