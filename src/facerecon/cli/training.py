@@ -79,6 +79,21 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     fit.add_argument("--bad-data", choices=["refuse", "skip"], default="refuse")
     fit.set_defaults(run=_fit)
 
+    again = kinds.add_parser(
+        "refit",
+        help="a data folder with better labels, with the help of a network trained on the old ones",
+        description="The face model is fitted to the old labels, the network's answers averaged "
+        "over views, and the hand-made points. The split 'val' stays as it is.",
+    )
+    again.add_argument("data", type=Path)
+    again.add_argument("-o", "--output", type=Path, required=True, help="the new data folder")
+    again.add_argument("--weights", default="fast", help="embedded name, folder or Hub repository")
+    again.add_argument("--cache", type=Path, required=True, help="folder of the packed photos")
+    again.add_argument(
+        "--trust", type=float, default=1.0, help="in the network, beside the old labels"
+    )
+    again.set_defaults(run=_refit)
+
     bfm = kinds.add_parser(
         "prepare-300wlp",
         help="a data folder from your own copies of 300W-LP and the Basel Face Model",
@@ -236,6 +251,16 @@ def _fit(options: argparse.Namespace) -> int:
         validation=options.validation,
         bad=options.bad_data,
     )
+    print(json.dumps(report))
+    return 0
+
+
+def _refit(options: argparse.Namespace) -> int:
+    from facerecon.checkpoint import resolve
+    from facerecon.training.refit import refit
+
+    weights = resolve(options.weights)
+    report = refit(weights, options.data, options.output, options.cache, trust=options.trust)
     print(json.dumps(report))
     return 0
 

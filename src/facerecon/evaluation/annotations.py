@@ -24,6 +24,7 @@ __all__ = [
     "from_68",
     "read_annotated",
     "read_points",
+    "single_landmarks",
 ]
 
 INNER_51 = np.arange(17, 68)
@@ -164,3 +165,27 @@ def annotation_distance(found: NDArray[np.float64], truth: NDArray[np.float64]) 
     distances = [np.linalg.norm(side - truth, axis=1)[used] for side in sides]
     known = np.isfinite(distances[0])
     return float(min(d[known].mean() for d in distances)) if known.any() else float("nan")
+
+
+def single_landmarks(truth: NDArray[np.float64], near: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An annotation's points that are landmarks of the 68 by themselves, in their places there.
+
+    Args:
+        truth: (68, 30 or 21, 2), NaN where hidden.
+        near: (68, 2) where the landmarks lie about; tells which half CFP's 30 are of.
+
+    Returns:
+        (68, 2), NaN where the annotation has no such point.
+    """
+    if len(truth) == 68:
+        return truth
+    out = np.full((68, 2), np.nan)
+    if len(truth) == 21:
+        for k, group in enumerate(_AFLW):
+            if len(group) == 1:
+                out[group[0]] = truth[k]
+        return out
+    right, left = (from_68(near, 30, mirrored) - truth for mirrored in (False, True))
+    mirrored = np.nansum(np.abs(left)) < np.nansum(np.abs(right))
+    out[_MIRROR[list(_CFP)] if mirrored else list(_CFP)] = truth
+    return out

@@ -27,6 +27,7 @@ class NetworkConfig:
         decoder_convolutions: Transposed convolutions per stage: 3 as in the paper (3x3, 4x4 with
             stride 2, 3x3) or 2 (4x4 with stride 2, 3x3).
         last_kernel: Kernel of the convolution to x, y, z.
+        activation: ``relu`` or ``silu``.
         pixel_mean: Mean of the input's pixels, 0 to 255, in R, G, B.
         pixel_scale: Divisor of the centred pixels.
     """
@@ -41,6 +42,7 @@ class NetworkConfig:
     decoder: tuple[int, ...]
     decoder_convolutions: int = 2
     last_kernel: int = 3
+    activation: str = "relu"
     pixel_mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     pixel_scale: float = 64.0
 
@@ -58,6 +60,8 @@ class NetworkConfig:
             raise ConfigError("stem_stride is 1, 2 or 4 and decoder_convolutions 2 or 3")
         if self.last_kernel % 2 == 0 or self.pixel_scale <= 0 or len(self.pixel_mean) != 3:
             raise ConfigError("last_kernel must be odd, pixel_scale positive, pixel_mean three")
+        if self.activation not in ("relu", "silu"):
+            raise ConfigError(f"activation is {self.activation!r}; 'relu' or 'silu' is needed")
         if self.input_size % self.reduction:
             raise ConfigError(f"input_size must be a multiple of {self.reduction}")
 
@@ -126,6 +130,14 @@ class NetworkConfig:
                 f"no network is called {name!r}; there are {', '.join(sorted(known))}"
             )
         return known[name]()
+
+    def changed(self, changes: dict[str, Any]) -> NetworkConfig:
+        """This configuration with some values replaced, as JSON or TOML has them.
+
+        Raises:
+            ConfigError: Unknown keys, or impossible values.
+        """
+        return self.from_dict({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""

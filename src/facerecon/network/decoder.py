@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from facerecon.network.activation import activation_layer
 from facerecon.network.config import NetworkConfig
 
 __all__ = ["Decoder"]
 
 
-def _deconvolution(channels: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
-    """Transposed convolution with padding 1, BN and ReLU: o = stride (i - 1) + kernel - 2."""
+def _deconvolution(
+    channels: int, out: int, kernel: int, stride: int, activation: str
+) -> list[nn.Module]:
+    """Transposed convolution with padding 1, BN, activation: o = stride (i - 1) + kernel - 2."""
     return [
         nn.ConvTranspose2d(channels, out, kernel, stride, padding=1, bias=False),
         nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
+        activation_layer(activation),
     ]
 
 
@@ -31,9 +34,9 @@ class Decoder(nn.Module):
         for out in config.decoder:
             layers: list[nn.Module] = []
             if config.decoder_convolutions == 3:
-                layers += _deconvolution(channels, channels, 3, 1)
-            layers += _deconvolution(channels, out, 4, 2)
-            layers += _deconvolution(out, out, 3, 1)
+                layers += _deconvolution(channels, channels, 3, 1, config.activation)
+            layers += _deconvolution(channels, out, 4, 2, config.activation)
+            layers += _deconvolution(out, out, 3, 1, config.activation)
             self.stages.append(nn.Sequential(*layers))
             channels = out
         kernel = config.last_kernel

@@ -35,6 +35,8 @@ class TrainConfig:
     Attributes:
         network: ``fast`` or ``paper``, or ``detector``, which leaves aside what is about position
             maps.
+        shape: Values of the named network's :class:`~facerecon.NetworkConfig` to change, such as
+            ``shape.input_size = 128``.
         start: Weights to start from: an embedded name, a folder or a Hub repository; empty for
             random ones.
         steps: Optimiser steps in all.
@@ -86,6 +88,7 @@ class TrainConfig:
     """
 
     network: str = "fast"
+    shape: dict[str, Any] = dataclasses.field(default_factory=dict)
     start: str = ""
     steps: int = 6000
     batch: int = 48
@@ -132,7 +135,9 @@ class TrainConfig:
         if isinstance(self.milestones, list):  # TOML has no tuples
             object.__setattr__(self, "milestones", tuple(self.milestones))
         for field in dataclasses.fields(self):
-            value, default = getattr(self, field.name), field.default
+            value = getattr(self, field.name)
+            factory = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
             number = isinstance(default, float) and isinstance(value, int)
             if type(value) is not type(default) and not (number and not isinstance(value, bool)):
                 wanted = type(default).__name__
@@ -183,7 +188,10 @@ class TrainConfig:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is no TOML: {error}") from error
         for change in changes:
-            values |= _changed(change)
+            new = _changed(change)
+            if isinstance(new.get("shape"), dict):
+                new["shape"] = {**values.get("shape", {}), **new["shape"]}
+            values |= new
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(values) - known:
             raise ConfigError(f"{path}: unknown keys {sorted(unknown)}; known are {sorted(known)}")

@@ -44,7 +44,9 @@ class PositionMapTask:
     def __init__(self, config: TrainConfig, sources: Sources, device: torch.device) -> None:
         self.config, self.device = config, device
         self.pool, self.layout = sources.pool, sources.layout
-        self.network = network = FaceNetwork(NetworkConfig.named(config.network))
+        self.network = network = FaceNetwork(
+            NetworkConfig.named(config.network).changed(config.shape)
+        )
         self.seen_before = 0
         if config.start:
             start = _start(config, network)
@@ -155,12 +157,17 @@ def _resident(pool: PhotoPool, device: torch.device) -> Tensor | None:
 def _start(config: TrainConfig, network: FaceNetwork) -> Checkpoint:
     """The weights a run starts from."""
     start = Checkpoint.load(resolve(config.start))
-    if start.network.config != network.config:
+    # the input's size and the activation may differ: the parameters are the same
+    if _shapes(start.network) != _shapes(network):
         raise ConfigError(
             f"the weights {config.start!r} are of the network {start.network.config.name!r}, "
             f"{config.network!r} is to be trained"
         )
     return start
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
