@@ -124,11 +124,28 @@ def test_configuration_round_trips_through_json(name: str) -> None:
         {"growth": [[12], [0]]},
         {"growth": 5},
         {"input_size": "big"},
+        {"activation": "tanh"},
     ],
 )
 def test_bad_configurations_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         NetworkConfig.from_dict({**NetworkConfig.fast().to_dict(), **change})
+
+
+def test_the_activation_is_that_of_every_layer() -> None:
+    """SiLU is x / 2 for small x: a fresh network of nothing else is odd; one with a ReLU is not."""
+
+    def evenness(activation: str) -> float:
+        torch.manual_seed(0)
+        config = NetworkConfig.fast().changed({"activation": activation})
+        network = FaceNetwork(config).double().eval()
+        small = torch.randn(1, 3, 128, 128, dtype=torch.float64) * 1e-6
+        with torch.no_grad():
+            there, back = network(127.5 + small), network(127.5 - small)
+        return float((there + back).abs().max() / there.abs().max())
+
+    assert evenness("silu") < 1e-4
+    assert evenness("relu") > 0.1
 
 
 def test_missing_keys_and_unknown_names_are_refused() -> None:

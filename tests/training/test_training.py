@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon import FaceReconstructor
+from facerecon import Checkpoint, FaceReconstructor, NetworkConfig
 from facerecon.errors import ConfigError, DataError
 from facerecon.training import TrainConfig, smoke_test, train
 from facerecon.training.augment import (
@@ -273,6 +273,24 @@ def test_changes_go_over_the_file() -> None:
     assert (changed.steps, changed.loss, changed.milestones) == (7, "ssim", (0.1,))
     with pytest.raises(ConfigError, match="NAME=VALUE"):
         TrainConfig.from_toml("fast", ["steps"])
+
+
+def test_the_networks_shape_can_be_changed(data: Path, tmp_path: Path) -> None:
+    lines = ["shape.input_size = 64", 'shape.activation = "silu"']
+    config = dataclasses.replace(
+        SMALL, shape=TrainConfig.from_toml("fast", lines).shape, start="fast"
+    )
+    task = task_of(config, data, tmp_path)
+    assert task.network.config == NetworkConfig.fast().changed(
+        {"input_size": 64, "activation": "silu"}
+    )
+    pixels, maps, _ = task.batch(0, slice(0, config.batch))
+    assert pixels.shape[2:] == (64, 64)
+    assert maps.shape[2:] == (32, 32)
+    weights = train(config, data, tmp_path / "cache", tmp_path / "run")
+    assert Checkpoint.load(weights).network.config == task.network.config
+    with pytest.raises(ConfigError, match="unknown keys"):
+        task_of(dataclasses.replace(config, shape={"colour": 1}), data, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["fast", "paper", "detector"])
