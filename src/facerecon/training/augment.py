@@ -90,6 +90,35 @@ class PhotoDraw:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Strength:
+    """How far a batch's photos are changed: chances and upper limits.
+
+    Attributes:
+        dark: How likely a photo gets up to ten times darker.
+        occluder: Side of the largest occluder, as a share of the crop's.
+        occluded: How likely there is a first and a second one.
+        blur: Standard deviation, pixels.
+        coarse: Lowest resolution, as a share of the crop's.
+        jpeg: Lowest quality.
+        noise: Lowest and highest standard deviation.
+        rare_noise: Exponent of the share between them: 2 makes strong noise rarer.
+    """
+
+    dark: float
+    occluder: float
+    occluded: tuple[float, float]
+    blur: float
+    coarse: float
+    jpeg: float
+    noise: tuple[float, float]
+    rare_noise: float
+
+
+_MILD = _Strength(0.0, 0.5, (0.35, 0.1), 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
+_HARSH = _Strength(0.15, 0.6, (0.5, 0.15), 3.0, 0.2, 8.0, (1.0, 30.0), 2.0)
+
+
 def draw_photos(
     count: int, size: int, generator: torch.Generator, harshness: float = 0.0
 ) -> PhotoDraw:
@@ -103,6 +132,7 @@ def draw_photos(
             with more and larger occluders.
     """
     harsh = torch.rand((), generator=generator).item() < harshness
+    strength = _HARSH if harsh else _MILD
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*(shape or (count,)), generator=generator)
@@ -112,15 +142,15 @@ def draw_photos(
         return torch.where(keep.view(-1, *[1] * (values.dim() - 1)), values, torch.zeros(()))
 
     common = torch.exp(uniform(-0.35, 0.35, count, 1))
-    if harsh:
-        common = common * torch.exp(sometimes(0.15, uniform(math.log(0.1), 0, count, 1)))
+    common = common * torch.exp(sometimes(strength.dark, uniform(math.log(0.1), 0, count, 1)))
     gain = common * torch.exp(uniform(-0.12, 0.12, count, 3))
     saturation = sometimes(0.9, uniform(0.5, 1.4, count, 1))
-    extent = torch.exp(uniform(math.log(0.1), math.log(0.6 if harsh else 0.5), count, 2, 2)) * size
+    extent = torch.exp(uniform(math.log(0.1), math.log(strength.occluder), count, 2, 2)) * size
     centre = uniform(0.05, 0.95, count, 2, 2) * size
     boxes = torch.cat([centre - extent / 2, centre + extent / 2], 2)
-    boxes[:, 0] = sometimes(0.5 if harsh else 0.35, boxes[:, 0])
-    boxes[:, 1] = sometimes(0.15 if harsh else 0.1, boxes[:, 1])
+    for k, share in enumerate(strength.occluded):
+        boxes[:, k] = sometimes(share, boxes[:, k])
+    quiet, loud = strength.noise
     return PhotoDraw(
         gain=gain,
         bias=uniform(-0.12, 0.12, count, 1),
@@ -129,11 +159,11 @@ def draw_photos(
         boxes=boxes,
         fill=uniform(0, 255, count, 2, 3),
         patch=uniform(0, 1, count, 2) < 0.5,
-        blur=sometimes(0.25, uniform(0.4, 3.0 if harsh else 1.8)),
+        blur=sometimes(0.25, uniform(0.4, strength.blur)),
         coarse=uniform(0, 1) < 0.15,
-        coarse_size=int(size * uniform(0.2 if harsh else 0.25, 0.75, 1).item()),
-        jpeg=sometimes(0.2, uniform(8 if harsh else 15, 80)),
-        noise=sometimes(0.25, 30 * uniform(0.15, 1) ** 2 if harsh else uniform(1, 14)),
+        coarse_size=int(size * uniform(strength.coarse, 0.75, 1).item()),
+        jpeg=sometimes(0.2, uniform(strength.jpeg, 80)),
+        noise=sometimes(0.25, quiet + (loud - quiet) * uniform(0, 1) ** strength.rare_noise),
         seed=int(torch.randint(2**31, (1,), generator=generator)),
         grain=uniform(0, 1, count, 2),
     )
