@@ -36,7 +36,7 @@ from facerecon.training.datasets import (
 )
 from facerecon.training.fitting import FaceFitter, PointSet
 from facerecon.training.targets import CropDraw, TargetMaker
-from facerecon.uv import UVCodec, UVLayout
+from facerecon.uv import UVLayout, codec_for
 
 __all__ = ["FacePoints", "averaged_answers", "refit", "refit_labels"]
 
@@ -78,7 +78,7 @@ class FacePoints:
 
     def sampler(self, size: int) -> Tensor:
         """(68 + k, size^2) from the texels of a position map."""
-        codec = UVCodec(self.layout, size)
+        codec = codec_for(self.layout, size)
         rows = [codec.landmark_matrix.toarray(), codec.decode_matrix[self.vertices].toarray()]
         return torch.from_numpy(np.concatenate(rows)).float()
 
@@ -262,7 +262,7 @@ def refit(
         raise DataError(f"{data} holds no good photo with split 'train'")
     config = checkpoint.network.config
     model = MorphableModel.load(model_file(data), layout, labels.identity.shape[1])
-    codec = UVCodec(layout, config.map_size)
+    codec = codec_for(layout, config.map_size)
     targets = TargetMaker(photos, model, codec, checkpoint.margin, torch.device("cpu"))
     points = FacePoints.spread(layout)
     network = checkpoint.network.eval()
