@@ -93,7 +93,7 @@ def test_what_training_asks_for_is_what_inference_returns(layout: UVLayout, mirr
             truth = truth * [-1, 1, 1] + [width - 1.0, 0.0, 0.0]
         oracle = Oracle(config)
         oracle.answer = maps[i : i + 1]
-        reconstructor = FaceReconstructor(Checkpoint(oracle, layout, MARGIN), refine=0)
+        reconstructor = FaceReconstructor(Checkpoint(oracle, layout, MARGIN), refine=0, views=1)
         box = np.clip(box_of_points(truth), -1e4, 1e4)
         if box[2] < 0 or box[3] < 0 or box[0] > width - 1 or box[1] > 479:
             continue
@@ -117,9 +117,9 @@ def test_what_training_asks_for_is_what_inference_returns(layout: UVLayout, mirr
         oracle.answer = torch.from_numpy(
             codec.encode(face.frame.to_normalised(rigid)).transpose(2, 0, 1)[None].astype("f4")
         )
-        again = FaceReconstructor(Checkpoint(oracle, layout, MARGIN), refine=0).reconstruct(
-            photo, box
-        )
+        again = FaceReconstructor(
+            Checkpoint(oracle, layout, MARGIN), refine=0, views=1
+        ).reconstruct(photo, box)
         np.testing.assert_allclose(again.vertices, codec.decode(codec.encode(rigid)), atol=0.02)
         found = fit_pose(rigid, layout)
         difference = Rotation.from_matrix(found.rotation.T @ rotation)

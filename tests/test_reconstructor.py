@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import facerecon
-from facerecon import FaceReconstructor
+from facerecon import Checkpoint, FaceReconstructor
 from facerecon.errors import BoxError, ConfigError, ImageError, NoFaceFound
 from facerecon.geometry import matrix_from_euler
 
@@ -136,10 +137,50 @@ def test_a_good_box_takes_one_pass(
     box = reconstructor.reconstruct(photo, BOX).box
     passes.clear()
     reconstructor.reconstruct(photo, box)
-    assert passes == [1]
+    assert passes == [2]  # the crop and its mirror image
     passes.clear()
     reconstructor.reconstruct_batch([photo] * 2, [box, np.add(box, [20, 0, 20, 0])])
-    assert passes == [2, 1]  # only the one that is off is run again
+    assert passes == [4, 2]  # only the one that is off is run again
+    passes.clear()
+    reconstructor.reconstruct(photo)
+    assert passes[-2:] == [1, 2]  # a detected face's first look is never the last: one view
+
+
+@pytest.mark.parametrize("views", [2, 6])
+def test_a_mirrored_photo_has_the_mirrored_answer(
+    reconstructor: FaceReconstructor, photo: np.ndarray, views: int
+) -> None:
+    """With as many mirrored views as others, left and right are alike to the last bit."""
+
+    def both(count: int) -> tuple[np.ndarray, np.ndarray]:
+        looking = FaceReconstructor(reconstructor.checkpoint, refine=0, views=count)
+        there = looking.reconstruct(photo, BOX).position_map
+        width = photo.shape[1]
+        box = (width - 1 - BOX[2], BOX[1], width - 1 - BOX[0], BOX[3])
+        mirrored = looking.reconstruct(np.ascontiguousarray(photo[:, ::-1]), box).position_map
+        return there, mirrored[:, ::-1] * [-1, 1, 1] + [width - 1, 0, 0]
+
+    np.testing.assert_allclose(*both(views), atol=2e-2)
+    assert np.abs(np.subtract(*both(1))).max() > 0.5  # the network alone is not symmetric
+
+
+def test_more_views_are_a_little_different_and_need_a_symmetric_layout(
+    reconstructor: FaceReconstructor, photo: np.ndarray
+) -> None:
+    checkpoint = reconstructor.checkpoint
+    answers = [
+        FaceReconstructor(checkpoint, views=count).landmarks(photo, BOX) for count in (1, 2, 6)
+    ]
+    assert 0.05 < spread(answers[0], answers[1]) < 2
+    assert 0.05 < spread(answers[1], answers[2]) < 2
+    lopsided = dataclasses.replace(checkpoint.layout, mirror=np.zeros(0, np.int32))
+    plain = Checkpoint(checkpoint.network, lopsided, checkpoint.margin)
+    three, six = (FaceReconstructor(plain, views=n).landmarks(photo, BOX) for n in (3, 6))
+    np.testing.assert_array_equal(three, six)  # there are three that are not mirrored
+    assert 0.05 < spread(answers[0], three) < 2
+    for wrong in (0, 7):
+        with pytest.raises(ConfigError, match=f"views is {wrong}"):
+            FaceReconstructor.from_pretrained(views=wrong)
 
 
 def test_batches_equal_single_runs(reconstructor: FaceReconstructor, photo: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facerecon.checkpoint import Checkpoint, push, resolve
 from facerecon.decode import FaceMesh, HeadPose, depth_image, fit_pose, smooth_surface
+from facerecon.decode.views import MOST_VIEWS, mean_answer, views_round
 from facerecon.detection import Detection, Detector, SingleShot, five_points, suppress
 from facerecon.detection.agreement import VIEWS, spread, views_of
 from facerecon.errors import BoxError, ConfigError, NoFaceFound
@@ -141,10 +142,14 @@ class FaceReconstructor:
         refine: How often a face may be cut out again, round its own landmarks and upright. The
             first time this is always done for detected faces; else only where the crop turned
             out to be off: 5 % of its side from the middle, 10 % too large or small, or leaning by
-            more than 20 degrees. 0 runs the network just once.
+            more than 20 degrees. 0 leaves it at the first crop.
+        views: How many views of a face the answer is the mean of, 1 to 6: the crop, its mirror
+            image, then crops turned by 10 degrees and scaled by 5 %, mirrored or not. Each costs
+            one run of the network; docs/weights.md shows what it gains. A layout without a
+            mirror map, such as PRNet's, has 3 at most, none of them mirrored.
 
     Raises:
-        ConfigError: The device or the type cannot be used here.
+        ConfigError: The device or the type cannot be used here, or ``views`` is out of range.
     """
 
     def __init__(
@@ -156,7 +161,10 @@ class FaceReconstructor:
         dtype: torch.dtype = torch.float32,
         confirm: bool = True,
         refine: int = 1,
+        views: int = 2,
     ) -> None:
+        if not 1 <= views <= MOST_VIEWS:
+            raise ConfigError(f"views is {views}; 1 to {MOST_VIEWS} is needed")
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ConfigError(f"dtype is {dtype}; float32, bfloat16 or float16 is needed")
         try:
@@ -167,7 +175,7 @@ class FaceReconstructor:
         self._network.requires_grad_(False)
         self.checkpoint = checkpoint
         self.device, self.dtype = torch.device(device), dtype
-        self._confirm, self._refine = confirm, refine
+        self._confirm, self._refine, self._views = confirm, refine, views
         self._codec = codec_for(checkpoint.layout, checkpoint.network.config.map_size)
         if detector is None:
             threshold = _CANDIDATE if confirm else 0.5
@@ -186,6 +194,9 @@ class FaceReconstructor:
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         detector: Detector | None = None,
+        confirm: bool = True,
+        refine: int = 1,
+        views: int = 2,
     ) -> FaceReconstructor:
         """Load weights.
 
@@ -200,6 +211,9 @@ class FaceReconstructor:
             device: Where to run; by default ``cuda`` where torch has it, else ``cpu``.
             dtype: float32, bfloat16 or float16.
             detector: Finds faces; the default is described at the class.
+            confirm: See the class.
+            refine: See the class.
+            views: See the class; 1 is the fastest, 6 the most accurate.
 
         Raises:
             CheckpointNotFound: There is no such folder, repository, revision or file.
@@ -215,7 +229,15 @@ class FaceReconstructor:
         )
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(Checkpoint.load(folder), detector=detector, device=device, dtype=dtype)
+        return cls(
+            Checkpoint.load(folder),
+            detector=detector,
+            device=device,
+            dtype=dtype,
+            confirm=confirm,
+            refine=refine,
+            views=views,
+        )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder."""
@@ -287,7 +309,7 @@ class FaceReconstructor:
         Args:
             image: Anything that :func:`facerecon.read_image` reads.
             box: x0, y0, x1, y1 of the tight box round the face's 68 landmarks; skips detection
-                and runs the network once, and again where the face turns out to lie off the
+                and cuts the face out once, and again where it turns out to lie off the
                 crop's middle, to be of another size, or to lean (see ``refine``). The
                 largest detected face without it.
             bgr: Whether an array or tensor has OpenCV's channel order.
@@ -373,7 +395,7 @@ class FaceReconstructor:
         frames = [self._frame(found[k].box) for k in doubtful]
         for _ in range(2):
             again = []
-            for k, views in zip(doubtful, self._views(photo, frames), strict=True):
+            for k, views in zip(doubtful, self._seen_twice(photo, frames), strict=True):
                 away, points = spread(views), views.mean(0)
                 if away < _SPREAD * found[k].score:
                     # of the face itself, where a part of it was taken for it
@@ -385,8 +407,8 @@ class FaceReconstructor:
                 break
         return suppress(list(kept.values()))
 
-    def _views(self, photo: NDArray[np.uint8], frames: list[CropFrame]) -> NDArray[np.float64]:
-        """Landmarks (n, views, 68, 3) in photo pixels of the views of n crops."""
+    def _seen_twice(self, photo: NDArray[np.uint8], frames: list[CropFrame]) -> NDArray[np.float64]:
+        """Landmarks (n, 2, 68, 3) in photo pixels of n crops' views for confirmation."""
         views = [view for frame in frames for view in views_of(frame)]
         maps = self._position_maps([view.warp(photo) for view in views])
         points = [
@@ -398,34 +420,43 @@ class FaceReconstructor:
         self, photos: Sequence[NDArray[np.uint8]], found: Sequence[Detection], given: bool
     ) -> list[Face]:
         """Crop, run and decode, and again round the answer where that is better."""
-        maps: dict[int, NDArray[np.float64]] = {}
+        answers: dict[int, NDArray[np.float64]] = {}
         frames = {i: self._frame(detection.box) for i, detection in enumerate(found)}
         again = list(frames)
         for turn in range(self._refine + 1):
-            crops = [frames[i].warp(photos[i]) for i in again]
-            maps |= zip(again, self._position_maps(crops), strict=True)
-            if turn == self._refine:
-                break
-            better = {i: self._frame_round_answer(frames[i], maps[i]) for i in again}
+            last = turn == self._refine
             sure = given or turn > 0
+            # a first look that is never the last needs no second view
+            views = self._views if sure or last else 1
+            looked = self._answers([(photos[i], frames[i]) for i in again], views)
+            answers |= zip(again, looked, strict=True)
+            if last:
+                break
+            better = {i: self._frame_round_answer(answers[i]) for i in again}
             again = [i for i in again if not sure or _differ(frames[i], better[i])]
             if not again:
                 break
             frames |= {i: better[i] for i in again}
         return [
-            Face(
-                frames[i].to_image(maps[i]),
-                frames[i],
-                detection.score,
-                self.checkpoint.layout,
-                photos[i],
-            )
+            Face(answers[i], frames[i], detection.score, self.checkpoint.layout, photos[i])
             for i, detection in enumerate(found)
         ]
 
-    def _frame_round_answer(self, frame: CropFrame, position_map: NDArray[np.float64]) -> CropFrame:
-        """The crop that a crop's own answer asks for: round its landmarks, upright if it leans."""
-        points = frame.to_image(self._codec.decode_landmarks(position_map))
+    def _answers(
+        self, crops: Sequence[tuple[NDArray[np.uint8], CropFrame]], count: int
+    ) -> list[NDArray[np.float64]]:
+        """Position maps (s, s, 3) in photo pixels of crops of photos, each seen ``count`` times."""
+        symmetric = len(self.checkpoint.layout.mirror) > 0
+        views = [views_round(frame, count, symmetric) for _, frame in crops]
+        maps = self._position_maps(
+            [v.cut(photo) for (photo, _), seen in zip(crops, views, strict=True) for v in seen]
+        )
+        each = len(maps) // max(len(crops), 1)
+        return [mean_answer(seen, maps[k * each : (k + 1) * each]) for k, seen in enumerate(views)]
+
+    def _frame_round_answer(self, answer: NDArray[np.float64]) -> CropFrame:
+        """The crop that an answer asks for: round its landmarks, upright if it leans."""
+        points = self._codec.decode_landmarks(answer)
         lean = self._leaning(points)
         return self._frame_round(points, lean if abs(lean) > _UPRIGHT else 0.0)
 

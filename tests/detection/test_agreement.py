@@ -69,7 +69,7 @@ def test_for_the_largest_face_only_larger_boxes_are_looked_at(
         looked_at.extend(frame.side for frame in frames)
         return views(photo, frames)
 
-    monkeypatch.setattr(careful, "_views", watched)
+    monkeypatch.setattr(careful, "_seen_twice", watched)
     largest = careful.reconstruct(photo)
     assert looked_at and min(looked_at) > 2 * (BOX[2] - BOX[0])  # not the small one
     everyone = careful.reconstruct_all(photo)

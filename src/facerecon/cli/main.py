@@ -183,12 +183,19 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="folder or Hub repository; the packaged ones by default")
     parser.add_argument("--device", help="cpu, cuda, mps; cuda by default where torch has it")
     parser.add_argument("--detector", metavar="YUNET_ONNX", help="use YuNet from this file")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=2,
+        metavar="1..6",
+        help="views of a face that its answer is the mean of; 1 is the fastest",
+    )
 
 
 def _reconstructor(options: argparse.Namespace) -> FaceReconstructor:
     detector = facerecon.YuNet(options.detector) if options.detector else None
     return FaceReconstructor.from_pretrained(
-        options.weights, device=options.device, detector=detector
+        options.weights, device=options.device, detector=detector, views=options.views
     )
 
 
@@ -374,7 +381,7 @@ def _evaluate_detector(options: argparse.Namespace) -> int:
         return facerecon.SingleShot.from_folder(options.own, threshold=threshold)
 
     reconstructor = FaceReconstructor.from_pretrained(
-        options.weights, device=options.device, detector=own(0.3)
+        options.weights, device=options.device, detector=own(0.3), views=options.views
     )
     detectors: dict[str, facerecon.Detector] = {"confirmed": reconstructor, "SingleShot": own(0.5)}
     if options.detector:

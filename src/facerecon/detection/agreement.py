@@ -21,16 +21,7 @@ VIEWS = ((20.0, 1.12, 0.05, 0.0), (-20.0, 0.92, 0.0, 0.06))
 
 def views_of(plain: CropFrame) -> list[CropFrame]:
     """The crops by which one crop is judged."""
-    return [
-        CropFrame(
-            plain.centre_x + dx * plain.side,
-            plain.centre_y + dy * plain.side,
-            plain.side * zoom,
-            plain.size,
-            plain.angle + turn,
-        )
-        for turn, zoom, dx, dy in VIEWS
-    ]
+    return [plain.varied(*view) for view in VIEWS]
 
 
 def spread(landmarks: ArrayLike) -> float:

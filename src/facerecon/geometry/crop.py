@@ -12,7 +12,7 @@ Convention:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -128,6 +128,23 @@ class CropFrame:
         matrix = self.image_from_normalised
         xy = (points[..., :2] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         return np.concatenate([xy, points[..., 2:] / self.side], axis=-1)
+
+    def varied(self, turn: float, zoom: float, dx: float = 0.0, dy: float = 0.0) -> CropFrame:
+        """Another crop of the same size in pixels.
+
+        Args:
+            turn: Degrees by which it is turned further.
+            zoom: Factor on its side.
+            dx: Shift of its centre to the photo's right, in sides of this crop.
+            dy: Likewise, down.
+        """
+        return replace(
+            self,
+            centre_x=self.centre_x + dx * self.side,
+            centre_y=self.centre_y + dy * self.side,
+            side=self.side * zoom,
+            angle=self.angle + turn,
+        )
 
     def warp(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Cut the crop out of a photo.
