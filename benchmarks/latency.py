@@ -24,6 +24,9 @@ options = parser.parse_args()
 
 photo = facerecon.read_image(options.photo)
 reconstructor = facerecon.FaceReconstructor.from_pretrained(device="cpu")
+hasty, careful = (
+    facerecon.FaceReconstructor(reconstructor.checkpoint, views=views) for views in (1, 6)
+)
 box = reconstructor.reconstruct(photo).box
 face = reconstructor.reconstruct(photo, box)
 crop = face.frame.warp(photo)
@@ -34,6 +37,8 @@ stages: dict[str, Callable[[], object]] = {
     "network": lambda: reconstructor._position_maps([crop]),
     "landmarks": lambda: reconstructor.landmarks(photo),
     "landmarks, box given": lambda: reconstructor.landmarks(photo, box),
+    "landmarks, box given, 1 view": lambda: hasty.landmarks(photo, box),
+    "landmarks, box given, 6 views": lambda: careful.landmarks(photo, box),
     "pose, box given": lambda: reconstructor.pose(photo, box),
     "mesh with texture": lambda: face.mesh().texture,
     "batch of 16, box given": lambda: reconstructor.reconstruct_batch([photo] * 16, [box] * 16),
@@ -48,4 +53,4 @@ times = by_turns(
 print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.processor()}")
 print(f"photo {photo.shape[1]} x {photo.shape[0]}")
 for name, values in times.items():
-    print(f"{name:24} {summary(values, 'ms')}   {len(values)} runs")
+    print(f"{name:30} {summary(values, 'ms')}   {len(values)} runs")
