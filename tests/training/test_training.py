@@ -276,13 +276,13 @@ def test_changes_go_over_the_file() -> None:
 
 
 def test_the_networks_shape_can_be_changed(data: Path, tmp_path: Path) -> None:
-    lines = ["shape.input_size = 64", 'shape.activation = "silu"']
+    lines = ["shape.input_size = 64", 'shape.activation = "relu"']
     config = dataclasses.replace(
         SMALL, shape=TrainConfig.from_toml("fast", lines).shape, start="fast"
     )
     task = task_of(config, data, tmp_path)
     assert task.network.config == NetworkConfig.fast().changed(
-        {"input_size": 64, "activation": "silu"}
+        {"input_size": 64, "activation": "relu"}
     )
     pixels, maps, _ = task.batch(0, slice(0, config.batch))
     assert pixels.shape[2:] == (64, 64)

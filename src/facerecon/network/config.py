@@ -115,6 +115,7 @@ class NetworkConfig:
             bottleneck=2,
             transitions=(32, 48, 96, 160),
             decoder=(160, 96, 64, 32),
+            activation="silu",
         )
 
     @classmethod
