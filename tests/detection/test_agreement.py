@@ -63,11 +63,11 @@ def test_for_the_largest_face_only_larger_boxes_are_looked_at(
     found = Fixed(Detection(large, 0.4), Detection(BOX, 0.9), Detection(small, 0.5))
     careful = FaceReconstructor(reconstructor.checkpoint, detector=found)
     looked_at: list[float] = []
-    views = careful._views
+    seen_twice = careful._seen_twice
 
     def watched(photo: np.ndarray, frames: list[CropFrame]) -> np.ndarray:
         looked_at.extend(frame.side for frame in frames)
-        return views(photo, frames)
+        return seen_twice(photo, frames)
 
     monkeypatch.setattr(careful, "_seen_twice", watched)
     largest = careful.reconstruct(photo)
