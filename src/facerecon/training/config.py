@@ -38,7 +38,8 @@ class TrainConfig:
         shape: Values of the named network's :class:`~facerecon.NetworkConfig` to change, such as
             ``shape.input_size = 128``.
         start: Weights to start from: an embedded name, a folder or a Hub repository; empty for
-            random ones.
+            random ones. They may be those of the same network with fewer channels, or fewer layers
+            in its dense blocks: see :mod:`facerecon.training.growing`.
         steps: Optimiser steps in all.
         batch: Samples a step.
         learning_rate: Peak of the schedule.

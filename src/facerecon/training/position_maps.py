@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facerecon.checkpoint import Checkpoint, resolve
-from facerecon.errors import ConfigError
 from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
 from facerecon.network import FaceNetwork, NetworkConfig
 from facerecon.training.augment import apply_photo_draw, cut_crops, draw_crops, draw_photos, rows_of
 from facerecon.training.config import TrainConfig
 from facerecon.training.datasets import PhotoPool
+from facerecon.training.growing import grow_from
 from facerecon.training.journal import contact_sheet
 from facerecon.training.losses import ssim_loss, weighted_l1, weighted_l2
 from facerecon.training.sources import Sources, chances
@@ -49,8 +49,8 @@ class PositionMapTask:
         )
         self.seen_before = 0
         if config.start:
-            start = _start(config, network)
-            network.load_state_dict(start.network.state_dict())
+            start = Checkpoint.load(resolve(config.start))
+            grow_from(network, start.network)
             self.seen_before = int(start.info.get("samples_seen", 0))
         codec = UVCodec(self.layout, network.config.map_size)
         self.targets = TargetMaker(self.pool, sources.model, codec, config.margin, device)
@@ -152,22 +152,6 @@ def _resident(pool: PhotoPool, device: torch.device) -> Tensor | None:
         rows = np.arange(start, min(start + 1024, len(pool.labels)))
         squares[start : start + 1024] = torch.from_numpy(pool.squares(rows)).to(device)
     return squares
-
-
-def _start(config: TrainConfig, network: FaceNetwork) -> Checkpoint:
-    """The weights a run starts from."""
-    start = Checkpoint.load(resolve(config.start))
-    # the input's size and the activation may differ: the parameters are the same
-    if _shapes(start.network) != _shapes(network):
-        raise ConfigError(
-            f"the weights {config.start!r} are of the network {start.network.config.name!r}, "
-            f"{config.network!r} is to be trained"
-        )
-    return start
-
-
-def _shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
 def _loss(config: TrainConfig) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
