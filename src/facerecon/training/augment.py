@@ -96,7 +96,7 @@ class _Strength:
 
     Attributes:
         dark: How likely a photo gets up to ten times darker.
-        occluder: Side of the largest occluder, as a share of the crop's.
+        occluder: Sides of the smallest and the largest occluder, as shares of the crop's.
         occluded: How likely there is a first and a second one.
         blur: Standard deviation, pixels.
         coarse: Lowest resolution, as a share of the crop's.
@@ -106,7 +106,7 @@ class _Strength:
     """
 
     dark: float
-    occluder: float
+    occluder: tuple[float, float]
     occluded: tuple[float, float]
     blur: float
     coarse: float
@@ -115,8 +115,8 @@ class _Strength:
     rare_noise: float
 
 
-_MILD = _Strength(0.0, 0.5, (0.35, 0.1), 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
-_HARSH = _Strength(0.15, 0.6, (0.5, 0.15), 3.0, 0.2, 8.0, (1.0, 30.0), 2.0)
+_MILD = _Strength(0.0, (0.1, 0.5), (0.35, 0.1), 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
+_HARSH = _Strength(0.15, (0.2, 0.6), (0.6, 0.2), 3.0, 0.2, 8.0, (1.0, 30.0), 2.0)
 
 
 def draw_photos(
@@ -145,7 +145,8 @@ def draw_photos(
     common = common * torch.exp(sometimes(strength.dark, uniform(math.log(0.1), 0, count, 1)))
     gain = common * torch.exp(uniform(-0.12, 0.12, count, 3))
     saturation = sometimes(0.9, uniform(0.5, 1.4, count, 1))
-    extent = torch.exp(uniform(math.log(0.1), math.log(strength.occluder), count, 2, 2)) * size
+    least, most = (math.log(share) for share in strength.occluder)
+    extent = torch.exp(uniform(least, most, count, 2, 2)) * size
     centre = uniform(0.05, 0.95, count, 2, 2) * size
     boxes = torch.cat([centre - extent / 2, centre + extent / 2], 2)
     for k, share in enumerate(strength.occluded):
