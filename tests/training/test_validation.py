@@ -9,7 +9,7 @@ import pytest
 
 from facerecon import FaceReconstructor
 from facerecon.cli import main
-from facerecon.errors import DataError
+from facerecon.errors import ConfigError, DataError
 from facerecon.evaluation.annotations import from_68
 from facerecon.training.datasets import MorphableModel, read_labels
 from facerecon.training.datasets.pack import landmarks_in_photo
@@ -68,6 +68,21 @@ def test_the_worst_come_first(
     away = np.linalg.norm((found - truth)[:, :, :2], axis=2).mean(1)
     boxes = np.sqrt(np.ptp(truth[:, :, :2], axis=1).prod(1))
     np.testing.assert_allclose(100 * away / boxes, np.sort(report.fitted)[::-1][:3], rtol=1e-6)
+
+
+def test_photos_that_were_trained_on(
+    data: Path, reconstructor: FaceReconstructor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = read_labels(data)
+    mine = labels.path[labels.split == "train"]
+    assert validate(reconstructor, data, split="train").path.tolist() == mine.tolist()
+    few = validate(reconstructor, data, split="train", count=3)
+    assert few.path.tolist() == [mine[0], mine[2], mine[5]]  # of six
+    assert main(["evaluate", "validation", str(data), "--split", "train", "--count", "3"]) == 0
+    assert capsys.readouterr().out == few.to_text() + "\n"
+    assert few.to_text().startswith("split 'train'")
+    with pytest.raises(ConfigError, match="count is 0"):
+        validate(reconstructor, data, count=0)
 
 
 def test_nothing_to_validate(data: Path, reconstructor: FaceReconstructor) -> None:

@@ -124,8 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     points.add_argument("--predictions", type=Path, help="folder of another tool's 68 points")
 
     validation = _add_protocol(
-        protocols, "validation", _evaluate_validation, "a data folder's split 'val'"
+        protocols, "validation", _evaluate_validation, "the photos of a data folder's split"
     )
+    validation.add_argument("--split", choices=("val", "train"), default="val")
+    validation.add_argument("--count", type=int, help="so many of its photos at most")
     validation.add_argument("--worst", type=Path, metavar="PNG", help="draw the 50 worst photos")
 
     robustness = _add_protocol(
@@ -357,7 +359,9 @@ def _evaluate_points(options: argparse.Namespace) -> int:
 def _evaluate_validation(options: argparse.Namespace) -> int:
     from facerecon.training.validation import validate, worst_photos
 
-    report = validate(_reconstructor(options), options.path)
+    report = validate(
+        _reconstructor(options), options.path, split=options.split, count=options.count
+    )
     if options.worst is not None:
         write_png(worst_photos(report, options.path), options.worst)
     print(json.dumps(report.to_dict()) if options.json else report.to_text())

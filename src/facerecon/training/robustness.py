@@ -16,7 +16,7 @@ from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, y
 from facerecon.geometry import box_of_points
 from facerecon.reconstructor import FaceReconstructor
 from facerecon.training.datasets import read_photos
-from facerecon.training.validation import held_out
+from facerecon.training.validation import photos_of_split
 
 __all__ = ["DISTURBANCES", "Robustness", "disturbed", "measure_robustness"]
 
@@ -80,7 +80,7 @@ def measure_robustness(
     Raises:
         DataError: Data are missing, or nothing is in the split ``val``.
     """
-    labels, truth = held_out(data)
+    labels, truth = photos_of_split(data)
     rng = np.random.default_rng(seed)
     bins = yaw_bin(labels.yaw)
     groups = [rng.permutation(np.flatnonzero(bins == k)) for k in range(len(YAW_BINS))]

@@ -1,4 +1,8 @@
-"""How good weights are on the validation split, by source and by yaw: for choosing checkpoints."""
+"""How good weights are on the photos of a data folder's split, by source and by yaw.
+
+The split ``val`` is for choosing checkpoints; ``train`` beside it tells whether a network is too
+small for its data or has learnt them by heart.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facerecon.errors import DataError
+from facerecon.errors import ConfigError, DataError
 from facerecon.evaluation.annotations import annotation_distance
 from facerecon.evaluation.metrics import YAW_BINS, mean_of_bins, point_errors, yaw_bin
 from facerecon.geometry import CropFrame, box_of_points
@@ -25,14 +29,15 @@ from facerecon.training.datasets import (
 from facerecon.training.datasets.pack import fitted_landmarks
 from facerecon.training.journal import contact_sheet
 
-__all__ = ["Validation", "held_out", "validate", "worst_photos"]
+__all__ = ["Validation", "photos_of_split", "validate", "worst_photos"]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Errors on the validation split, percent of the box of the fitted 68 points.
+    """Errors on a split, percent of the box of the fitted 68 points.
 
     Attributes:
+        split: Its name.
         path: (n,) member name of each photo.
         source: (n,) data set of each photo.
         yaw: (n,) degrees.
@@ -42,6 +47,7 @@ class Validation:
         truth: (n, 68, 3) the fitted ones.
     """
 
+    split: str
     path: NDArray[np.str_]
     source: NDArray[np.str_]
     yaw: NDArray[np.float32]
@@ -71,7 +77,10 @@ class Validation:
     def to_text(self) -> str:
         """A table."""
         head = f"{'':20}{'photos':>16}{'[0,30]':>8}{'(30,60]':>9}{'>60':>7}{'bins':>7}{'mean':>7}"
-        lines = ["validation split, mean distance in percent of the fitted points' box", head]
+        lines = [
+            f"split {self.split!r}, mean distance in percent of the fitted points' box",
+            head,
+        ]
         for name, values in self.to_dict().items():
             count = "/".join(map(str, values["photos"]))
             for kind in ("fitted", "hand"):
@@ -89,32 +98,53 @@ def _mean(errors: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def held_out(data: str | Path) -> tuple[FaceLabels, NDArray[np.float64]]:
-    """The good rows of a data folder's split ``val``, and their 68 fitted points (n, 68, 3).
+def photos_of_split(
+    data: str | Path, split: str = "val", count: int | None = None
+) -> tuple[FaceLabels, NDArray[np.float64]]:
+    """The good rows of a data folder's split, and their 68 fitted points (n, 68, 3).
+
+    Args:
+        data: A data folder.
+        split: Its split.
+        count: So many of them at most, evenly over the folder's order.
 
     Raises:
+        ConfigError: ``count`` is below 1.
         DataError: Data are missing or damaged, or nothing is in that split.
     """
+    if count is not None and count < 1:
+        raise ConfigError(f"count is {count}; 1 or more is needed")
     layout, labels = read_layout(data), read_labels(data)
-    rows = np.flatnonzero(labels.good & (labels.split == "val"))
+    rows = np.flatnonzero(labels.good & (labels.split == split))
     if not len(rows):
-        raise DataError(f"{data} has no good photo with split 'val'")
+        raise DataError(f"{data} has no good photo with split {split!r}")
+    if count is not None and count < len(rows):
+        rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
     labels = labels.take(rows)
     return labels, fitted_landmarks(data, labels, layout)
 
 
-def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32) -> Validation:
-    """Measure weights on the good photos of the validation split, with the true boxes.
+def validate(
+    reconstructor: FaceReconstructor,
+    data: str | Path,
+    batch: int = 32,
+    split: str = "val",
+    count: int | None = None,
+) -> Validation:
+    """Measure weights on the good photos of a split, with the true boxes.
 
     Args:
         reconstructor: What is measured.
         data: A data folder.
         batch: Photos at once.
+        split: The data folder's split.
+        count: So many photos at most, evenly over the folder's order.
 
     Raises:
-        DataError: Data are missing or damaged, or nothing is in the split ``val``.
+        ConfigError: ``count`` is below 1.
+        DataError: Data are missing or damaged, or nothing is in the split.
     """
-    labels, truth = held_out(data)
+    labels, truth = photos_of_split(data, split, count)
     found = np.full_like(truth, np.nan)
     waiting: list[tuple[int, NDArray[np.uint8]]] = []
 
@@ -144,7 +174,7 @@ def validate(reconstructor: FaceReconstructor, data: str | Path, batch: int = 32
         ]
     )
     fitted = point_errors(found[:, :, :2], truth[:, :, :2])
-    return Validation(labels.path, labels.source, labels.yaw, fitted, hand, found, truth)
+    return Validation(split, labels.path, labels.source, labels.yaw, fitted, hand, found, truth)
 
 
 def worst_photos(report: Validation, data: str | Path, count: int = 50) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from facerecon.reconstructor import FaceReconstructor
 from facerecon.training.datasets import read_photos
 from facerecon.training.detection.photos import WholePhotos, whole_photos
 from facerecon.training.detection.scenes import SceneMaker
-from facerecon.training.validation import held_out
+from facerecon.training.validation import photos_of_split
 
 __all__ = ["SIZES", "DetectorReport", "measure_detectors"]
 
@@ -157,7 +157,7 @@ def _in_scenes(
 def _in_photos(
     reconstructor: FaceReconstructor, detectors: Mapping[str, Detector], data: str | Path
 ) -> tuple[dict[str, list[float | None]], dict[str, list[int]]]:
-    labels, truth = held_out(data)
+    labels, truth = photos_of_split(data)
     bins = yaw_bin(labels.yaw)
     errors = {name: np.full(len(labels), np.nan) for name in ("true boxes", *detectors)}
     bar = tqdm(read_photos(data, labels.path), total=len(labels), desc="photos", file=sys.stderr)
