@@ -105,13 +105,13 @@ class NetworkConfig:
 
     @classmethod
     def fast(cls) -> NetworkConfig:
-        """The default: 128 x 128 in, a 64 x 64 map out, about 2 M parameters."""
+        """The default: 128 x 128 in, a 64 x 64 map out, about 3 M parameters."""
         return cls(
             name="fast",
             input_size=128,
             stem_channels=24,
             stem_stride=2,
-            growth=((12,) * 3, (16,) * 3, (24,) * 3, (32,) * 3, (48,) * 3),
+            growth=((12,) * 3, (24,) * 3, (40,) * 4, (64,) * 4, (96,) * 3),
             bottleneck=2,
             transitions=(32, 48, 96, 160),
             decoder=(160, 96, 64, 32),
