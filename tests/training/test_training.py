@@ -91,10 +91,14 @@ def test_another_configuration_does_not_resume(data: Path, tmp_path: Path) -> No
         train(other, data, tmp_path / "cache", tmp_path / "run")
 
 
-@pytest.mark.parametrize("loss", ["weighted_l1", "weighted_l2", "l2", "ssim"])
-def test_every_loss_overfits_one_batch(data: Path, tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "steps"),
+    # SSIM is flat at first: a map without structure is as unlike as any other
+    [("weighted_l1", 40), ("weighted_l2", 40), ("l2", 40), ("ssim", 80)],
+)
+def test_every_loss_overfits_one_batch(data: Path, tmp_path: Path, loss: str, steps: int) -> None:
     config = dataclasses.replace(SMALL, loss=loss, schedule="cosine", ema=0.9)
-    first, last = smoke_test(config, data, tmp_path / "cache", steps=40)
+    first, last = smoke_test(config, data, tmp_path / "cache", steps)
     assert last < first / 5
 
 
