@@ -1,6 +1,6 @@
 """What each limit of the confirmation keeps: faces and false alarms among doubtful candidates.
 
-    python tools/calibrate_confirmation.py DATA CACHE [--weights FOLDER] [--yunet FILE] [--scenes 160]
+    python tools/calibrate_confirmation.py DATA CACHE [--weights FOLDER] [--yunet FILE] [--scenes N]
 
 For `_SPREAD` in src/facerecon/reconstructor.py, to be chosen anew with every face network: one
 that is better on bad photos also agrees with itself more often where there is no face. Composed
