@@ -48,9 +48,9 @@ def main() -> None:
             looks = looked_at(reconstructor, scene.pixels, candidate.box)
             row = [candidate.score, *(away / candidate.score for away in looks)]
             wanted = scene.boxes[scene.counts]
-            if len(wanted) and overlap(candidate.box, wanted).max() > 0.5:
+            if overlap(candidate.box, wanted).max(initial=0) > 0.5:
                 faces.append(row)
-            elif not len(scene.boxes) or overlap(candidate.box, scene.boxes).max() < 0.3:
+            elif overlap(candidate.box, scene.boxes).max(initial=0) < 0.3:
                 alarms.append(row)
     print(f"{len(faces)} faces, {len(alarms)} false alarms")
     for limit in LIMITS:
