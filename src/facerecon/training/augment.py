@@ -65,6 +65,7 @@ class PhotoDraw:
         boxes: (n, k, 4) occluders x0, y0, x1, y1 in crop pixels; empty where x1 <= x0.
         fill: (n, k, 3) their colours, 0 to 255.
         patch: (n, k) whether an occluder shows another place of the photo instead.
+        round: (n, k) whether an occluder is the ellipse in its box.
         blur: (n,) standard deviation in pixels, 0 for none.
         coarse: (n,) rows of a lower resolution, the side of ``coarse_size``.
         coarse_size: One lower resolution for the whole batch, pixels.
@@ -81,6 +82,7 @@ class PhotoDraw:
     boxes: Tensor
     fill: Tensor
     patch: Tensor
+    round: Tensor
     blur: Tensor
     coarse: Tensor
     coarse_size: int
@@ -98,7 +100,8 @@ class _Strength:
         dark: How likely a photo gets up to ten times darker.
         occluder: Sides of the smallest and the largest occluder, as shares of the crop's.
         occluded: How likely there is a first and a second one.
-        blur: Standard deviation, pixels.
+        softened: How likely a photo is blurred; as likely it gets noise.
+        blur: Highest standard deviation, pixels.
         coarse: Lowest resolution, as a share of the crop's.
         jpeg: Lowest quality.
         noise: Lowest and highest standard deviation.
@@ -108,6 +111,7 @@ class _Strength:
     dark: float
     occluder: tuple[float, float]
     occluded: tuple[float, float]
+    softened: float
     blur: float
     coarse: float
     jpeg: float
@@ -115,8 +119,8 @@ class _Strength:
     rare_noise: float
 
 
-_MILD = _Strength(0.0, (0.1, 0.5), (0.35, 0.1), 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
-_HARSH = _Strength(0.15, (0.2, 0.6), (0.6, 0.2), 3.0, 0.2, 8.0, (1.0, 30.0), 2.0)
+_MILD = _Strength(0.0, (0.1, 0.5), (0.35, 0.1), 0.25, 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
+_HARSH = _Strength(0.2, (0.25, 0.65), (0.7, 0.25), 0.35, 4.0, 0.15, 8.0, (1.0, 40.0), 1.5)
 
 
 def draw_photos(
@@ -141,8 +145,8 @@ def draw_photos(
         keep = torch.rand(values.shape[0], generator=generator) < share
         return torch.where(keep.view(-1, *[1] * (values.dim() - 1)), values, torch.zeros(()))
 
-    common = torch.exp(uniform(-0.35, 0.35, count, 1))
-    common = common * torch.exp(sometimes(strength.dark, uniform(math.log(0.1), 0, count, 1)))
+    light = torch.exp(sometimes(strength.dark, uniform(math.log(0.1), 0, count, 1)))
+    common = light * torch.exp(uniform(-0.35, 0.35, count, 1))
     gain = common * torch.exp(uniform(-0.12, 0.12, count, 3))
     saturation = sometimes(0.9, uniform(0.5, 1.4, count, 1))
     least, most = (math.log(share) for share in strength.occluder)
@@ -154,17 +158,20 @@ def draw_photos(
     quiet, loud = strength.noise
     return PhotoDraw(
         gain=gain,
-        bias=uniform(-0.12, 0.12, count, 1),
+        bias=uniform(-0.12, 0.12, count, 1) * light,  # or a dark photo would be black
         gamma=torch.exp(uniform(-0.4, 0.4, count, 1)),
         saturation=saturation,
         boxes=boxes,
         fill=uniform(0, 255, count, 2, 3),
         patch=uniform(0, 1, count, 2) < 0.5,
-        blur=sometimes(0.25, uniform(0.4, strength.blur)),
+        round=uniform(0, 1, count, 2) < 0.5,
+        blur=sometimes(strength.softened, uniform(0.4, strength.blur)),
         coarse=uniform(0, 1) < 0.15,
         coarse_size=int(size * uniform(strength.coarse, 0.75, 1).item()),
         jpeg=sometimes(0.2, uniform(strength.jpeg, 80)),
-        noise=sometimes(0.25, quiet + (loud - quiet) * uniform(0, 1) ** strength.rare_noise),
+        noise=sometimes(
+            strength.softened, quiet + (loud - quiet) * uniform(0, 1) ** strength.rare_noise
+        ),
         seed=int(torch.randint(2**31, (1,), generator=generator)),
         grain=uniform(0, 1, count, 2),
     )
@@ -208,14 +215,18 @@ def _grain(shape: torch.Size, draw: PhotoDraw, rows: Tensor) -> Tensor:
 
 def _occlude(crops: Tensor, draw: PhotoDraw) -> Tensor:
     size = crops.shape[-1]
-    at = torch.arange(size, device=crops.device, dtype=crops.dtype)
+    at = torch.arange(size, device=crops.device, dtype=crops.dtype) + 0.5
     x = crops
     for k in range(draw.boxes.shape[1]):
         x0, y0, x1, y1 = draw.boxes[:, k].unbind(1)
         rows = (x1 > x0).nonzero()[:, 0]
         x0, y0, x1, y1 = (edge[rows, None] for edge in (x0, y0, x1, y1))
-        columns, lines = (at >= x0) & (at < x1), (at >= y0) & (at < y1)
-        inside = (lines[:, :, None] & columns[:, None, :])[:, None]
+        # how far pixels' middles are from the occluder's, in half extents
+        across, down = (2 * at - x0 - x1) / (x1 - x0), (2 * at - y0 - y1) / (y1 - y0)
+        across, down = across[:, None, :], down[:, :, None]
+        curved = draw.round[rows, k, None, None]
+        inside = torch.where(curved, across**2 + down**2 < 1, across.abs().maximum(down.abs()) < 1)
+        inside = inside[:, None]
         fill = draw.fill[rows, k, :, None, None]
         other = crops[rows].roll((size // 3, size // 2), (2, 3)).flip(2)
         cover = torch.where(draw.patch[rows, k, None, None, None], other, fill)
@@ -227,7 +238,7 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     rows = (sigma > 0).nonzero()[:, 0]
     if not len(rows):
         return x
-    reach = 7
+    reach = 9
     at = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-(at**2) / (2 * sigma[rows, None] ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
