@@ -12,6 +12,7 @@ import facerecon
 from facerecon import Checkpoint, FaceNetwork, FaceReconstructor, NetworkConfig, UVLayout
 from facerecon.checkpoint import CONFIG_NAME, WEIGHTS_NAME, resolve
 from facerecon.errors import CheckpointInvalid, CheckpointNotFound
+from facerecon.uv import ICT_LAYOUT_EARLIER, ICT_LAYOUT_SHA256
 
 
 @pytest.fixture
@@ -73,6 +74,11 @@ def test_another_layout_travels_with_its_weights(tmp_path: Path, layout: UVLayou
     (tmp_path / "layout.safetensors").unlink()
     with pytest.raises(CheckpointInvalid, match="layout"):
         Checkpoint.load(tmp_path)
+
+
+def test_weights_for_the_layout_before_its_axes_were_turned_still_load(saved: Path) -> None:
+    change_config(saved, layout={"name": "ict", "digest": ICT_LAYOUT_EARLIER[0]})
+    assert Checkpoint.load(saved).layout.digest == ICT_LAYOUT_SHA256
 
 
 def change_config(folder: Path, **changes: object) -> None:

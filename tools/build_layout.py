@@ -1,12 +1,14 @@
 """Build the packaged face layout from the ICT face model.
 
-    python tools/build_layout.py ICT_FACE_NPZ [OUTPUT]
+    python tools/build_layout.py DATA [OUTPUT]
 
-ICT_FACE_NPZ holds the ICT-FaceKit model (MIT licence, https://github.com/USC-ICT/ICT-FaceKit) as
-numpy arrays: vertices, quads, uv, quad_uv, narrow_face_quads, face_quads and
+DATA/ict_face.npz holds the ICT-FaceKit model (MIT licence, https://github.com/USC-ICT/ICT-FaceKit)
+as numpy arrays: vertices, quads, uv, quad_uv, narrow_face_quads, face_quads and
 landmarks68_300w_{triangles,barycentric}. The layout is the narrow face plus rings of quads round
 it until all 68 landmarks lie on it, with the model's own symmetric uv, stretched to fill the
-square. Prints the digest that facerecon.uv.layout.ICT_LAYOUT_SHA256 asserts.
+square. DATA/labels.npz tells how people hold their heads when they look into the camera, which is
+what the canonical face does. Prints that and the digest that
+facerecon.uv.layout.ICT_LAYOUT_SHA256 asserts.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from facerecon.geometry import FACE_TO_CAMERA, matrix_from_euler
 from facerecon.uv import UVLayout
 
 RINGS = 3
@@ -63,8 +66,22 @@ def symmetric_triangles(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     return np.array(triangles, np.int32)
 
 
-def build(path: Path) -> UVLayout:
-    model = dict(np.load(path))
+def frontal_pitch(labels: Path) -> float:
+    """How far down the model's z axis points, degrees, when people look into the camera.
+
+    The median over CFP's frontal photos (Sengupta et al., WACV 2016) in the training split, where
+    people were chosen for just that. The model's own axes are arbitrary: in them everybody who
+    looks into a camera looks down.
+    """
+    data = np.load(labels)
+    frontal = (data["source"] == "cfp") & (data["split"] == "train") & data["good"]
+    pitch = data["pitch"][frontal & (np.abs(data["yaw"]) < 20)]
+    print(f"{len(pitch)} frontal photos: pitch {np.median(pitch):.2f} in the model's axes")
+    return round(float(np.median(pitch)), 1)
+
+
+def build(folder: Path) -> UVLayout:
+    model = dict(np.load(folder / "ict_face.npz"))
     chosen = face_quads(model)
     quads, quad_uv = model["quads"][chosen], model["quad_uv"][chosen]
     index, local = np.unique(quads, return_inverse=True)
@@ -83,6 +100,8 @@ def build(path: Path) -> UVLayout:
 
     canonical = model["vertices"][index].astype(np.float64)
     canonical = (canonical + canonical[mirror] * [-1, 1, 1]) / 2
+    straight = matrix_from_euler(0.0, frontal_pitch(folder / "labels.npz"), 0.0)
+    canonical = canonical @ (FACE_TO_CAMERA @ straight @ FACE_TO_CAMERA).T
     corners = canonical[triangles]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     if normals[:, 2].sum() < 0:
@@ -122,11 +141,11 @@ def build(path: Path) -> UVLayout:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
     default = Path(__file__).parents[1] / "src/facerecon/assets/layout_ict.safetensors"
     parser.add_argument("output", type=Path, nargs="?", default=default)
     arguments = parser.parse_args()
-    layout = build(arguments.model)
+    layout = build(arguments.data)
     layout.save(arguments.output)
     print(f"{layout.vertex_count} vertices, {len(layout.triangles)} triangles")
     print(layout.digest)

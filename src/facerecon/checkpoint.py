@@ -30,7 +30,7 @@ from facerecon.errors import (
     LayoutError,
 )
 from facerecon.network import FaceNetwork, NetworkConfig
-from facerecon.uv import UVLayout
+from facerecon.uv import ICT_LAYOUT_EARLIER, ICT_LAYOUT_SHA256, UVLayout
 
 __all__ = [
     "CONFIG_NAME",
@@ -216,7 +216,8 @@ def _layout(root: Path, config: dict[str, Any]) -> UVLayout:
     except LayoutError as error:
         raise CheckpointInvalid(f"{root}: {error}") from error
     wanted = config["layout"].get("digest")
-    if layout.digest != wanted:
+    replaced = layout.digest == ICT_LAYOUT_SHA256 and wanted in ICT_LAYOUT_EARLIER
+    if layout.digest != wanted and not replaced:
         raise CheckpointInvalid(
             f"{root}: the weights belong to the face layout {wanted}, this facerecon has "
             f"{layout.digest}: use the version of facerecon they were made with"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,25 @@ def test_hidden_half_is_filled_from_the_seen_one(layout: UVLayout, posed) -> Non
     cheek = texture[120:160, 40:60].mean(), texture[120:160, 196:216].mean()
     assert cheek[0] == pytest.approx(cheek[1], abs=3)
     assert matrix_from_euler(75, 0, 0)[0, 2] < 0
+
+
+def test_people_who_look_into_the_camera_look_straight_ahead(
+    data_folder: Path, layout: UVLayout
+) -> None:
+    """CFP's frontal photos of people whom the canonical face's axes were not taken from."""
+    labels = np.load(data_folder / "labels.npz")
+    rows = (labels["source"] == "cfp") & (labels["split"] == "val") & labels["good"]
+    rows &= np.abs(labels["yaw"]) < 20
+    mean_face = np.load(data_folder / "ict_face.npz")["vertices"][layout.source_index]
+    poses = [
+        fit_pose(scale * mean_face @ rotation.T + shift, layout)
+        for rotation, scale, shift in zip(
+            *(labels[key][rows] for key in ("rotation", "scale", "translation")), strict=True
+        )
+    ]
+    assert len(poses) > 100
+    for angle in ("yaw", "pitch"):
+        assert abs(np.median([getattr(pose, angle) for pose in poses])) < 1
 
 
 def test_smoothing_keeps_the_canonical_face_exactly(layout: UVLayout, posed) -> None:

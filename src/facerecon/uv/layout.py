@@ -24,10 +24,13 @@ from safetensors.numpy import load, save_file
 
 from facerecon.errors import LayoutError
 
-__all__ = ["ICT_LAYOUT_SHA256", "REGION_WEIGHTS", "UVLayout"]
+__all__ = ["ICT_LAYOUT_EARLIER", "ICT_LAYOUT_SHA256", "REGION_WEIGHTS", "UVLayout"]
 
-ICT_LAYOUT_SHA256 = "3d5cbfd1baa3eaad800c195926a59acb7161aa20e47f2f20e3a0c08fab193ceb"
+ICT_LAYOUT_SHA256 = "d06d1d76d1e80899ec2447b672e7fcda838d0b13165cc1fddb32af31b70401e0"
 """Digest of the packaged ICT layout, printed by tools/build_layout.py."""
+
+ICT_LAYOUT_EARLIER = ("3d5cbfd1baa3eaad800c195926a59acb7161aa20e47f2f20e3a0c08fab193ceb",)
+"""Layouts of the same position map whose canonical face looked up: weights for them still fit."""
 
 REGION_WEIGHTS = (0.0, 3.0, 4.0)
 """Loss weight of region 0 (outside), 1 (face) and 2 (eyes, nose, mouth); landmarks weigh 16."""
@@ -57,7 +60,8 @@ class UVLayout:
         landmark_vertices: (68, 3) vertices of the triangle that carries each landmark.
         landmark_weights: (68, 3) barycentric weights in it.
         regions: (v,) 1 for face, 2 for eyes, nose and mouth.
-        canonical: (v, 3) mean face, centimetres, canonical face axes.
+        canonical: (v, 3) mean face, centimetres, canonical face axes: it looks along z, as people
+            do who look into the camera.
         rigidity: (v,) in (0, 1], near 0 where expressions move the face: weights of pose fits.
         source_index: (v,) index of each vertex in the face model that the layout was cut from.
     """
