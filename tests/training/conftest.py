@@ -20,7 +20,9 @@ def write_head(file: Path, layout: UVLayout) -> None:
     """A face model in the ICT model's format: the layout's face, made-up directions, two eyes."""
     rng = np.random.default_rng(1)
     vertices = np.zeros((11248, 3), "f4")
-    vertices[layout.source_index] = layout.canonical
+    # the model's own axes lie higher than where its face looks
+    tilt = FACE_TO_CAMERA @ matrix_from_euler(0, -8.8, 0) @ FACE_TO_CAMERA
+    vertices[layout.source_index] = layout.canonical @ tilt.T
 
     def directions(count: int) -> np.ndarray:
         # smooth pushes, as a real model's are: a linear and a wavy part of the place
