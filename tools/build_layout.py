@@ -75,9 +75,10 @@ def frontal_pitch(labels: Path) -> float:
     """
     data = np.load(labels)
     frontal = (data["source"] == "cfp") & (data["split"] == "train") & data["good"]
-    pitch = data["pitch"][frontal & (np.abs(data["yaw"]) < 20)]
-    print(f"{len(pitch)} frontal photos: pitch {np.median(pitch):.2f} in the model's axes")
-    return round(float(np.median(pitch)), 1)
+    frontal &= np.abs(data["yaw"]) < 20
+    pitch = float(np.median(data["pitch"][frontal]))
+    print(f"{frontal.sum()} frontal photos: pitch {pitch:.2f} in the model's axes")
+    return round(pitch, 1)
 
 
 def build(folder: Path) -> UVLayout:

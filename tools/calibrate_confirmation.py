@@ -67,7 +67,7 @@ def looked_at(reconstructor: FaceReconstructor, photo: np.ndarray, box: np.ndarr
     away, points = spread(views), views.mean(0)
     if away >= _HOPELESS:
         return [away]
-    upright = reconstructor._frame_round(points, reconstructor._leaning(points))
+    upright = reconstructor._upright_frame(points)
     return [away, spread(reconstructor._seen_twice(photo, [upright])[0])]
 
 

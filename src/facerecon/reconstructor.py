@@ -401,7 +401,7 @@ class FaceReconstructor:
                     # of the face itself, where a part of it was taken for it
                     kept[k] = Detection(box_of_points(points), found[k].score, five_points(points))
                 elif away < _HOPELESS:
-                    again.append((k, self._frame_round(points, self._leaning(points))))
+                    again.append((k, self._upright_frame(points)))
             doubtful, frames = [k for k, _ in again], [frame for _, frame in again]
             if not again:
                 break
@@ -459,6 +459,10 @@ class FaceReconstructor:
         points = self._codec.decode_landmarks(answer)
         lean = self._leaning(points)
         return self._frame_round(points, lean if abs(lean) > _UPRIGHT else 0.0)
+
+    def _upright_frame(self, landmarks: NDArray[np.float64]) -> CropFrame:
+        """The crop round landmarks in which they do not lean."""
+        return self._frame_round(landmarks, self._leaning(landmarks))
 
     def _leaning(self, landmarks: NDArray[np.float64]) -> float:
         """Degrees, clockwise, by which the top of the head leans in the picture."""

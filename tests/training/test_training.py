@@ -336,12 +336,14 @@ def test_no_photo_gets_black() -> None:
     crops = torch.full((512, 3, 8, 8), 60.0)
     crops[:, :, ::2] = 200
     draw = draw_photos(512, 8, torch.Generator().manual_seed(2), 1.0)
-    unhidden = dataclasses.replace(draw, boxes=torch.zeros_like(draw.boxes))
-    seen = unhidden.gain.mean(1) < 0.15
-    assert seen.sum() > 10
-    still = dataclasses.replace(unhidden, blur=torch.zeros(512), coarse=torch.zeros(512).bool())
-    changed = apply_photo_draw(crops, dataclasses.replace(still, jpeg=torch.zeros(512)))
-    assert changed[seen][:, :, ::2].mean((1, 2, 3)).min() > 5
+    none = torch.zeros(512)
+    light = dataclasses.replace(
+        draw, boxes=torch.zeros_like(draw.boxes), blur=none, coarse=none.bool(), jpeg=none
+    )
+    dark = draw.gain.mean(1) < 0.15
+    assert dark.sum() > 10
+    changed = apply_photo_draw(crops, light)
+    assert changed[dark][:, :, ::2].mean((1, 2, 3)).min() > 5
 
 
 def test_occluders_are_rectangles_and_ellipses() -> None:

@@ -119,8 +119,28 @@ class _Strength:
     rare_noise: float
 
 
-_MILD = _Strength(0.0, (0.1, 0.5), (0.35, 0.1), 0.25, 1.8, 0.25, 15.0, (1.0, 14.0), 1.0)
-_HARSH = _Strength(0.2, (0.25, 0.65), (0.7, 0.25), 0.35, 4.0, 0.15, 8.0, (1.0, 40.0), 1.5)
+_MILD = _Strength(
+    dark=0.0,
+    occluder=(0.1, 0.5),
+    occluded=(0.35, 0.1),
+    softened=0.25,
+    blur=1.8,
+    coarse=0.25,
+    jpeg=15.0,
+    noise=(1.0, 14.0),
+    rare_noise=1.0,
+)
+_HARSH = _Strength(
+    dark=0.2,
+    occluder=(0.25, 0.65),
+    occluded=(0.7, 0.25),
+    softened=0.35,
+    blur=4.0,
+    coarse=0.15,
+    jpeg=8.0,
+    noise=(1.0, 40.0),
+    rare_noise=1.5,
+)
 
 
 def draw_photos(
